@@ -1,0 +1,59 @@
+"""Row blocks: sums and maps over the rows of a data matrix that never hold more than one block of work."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+T = TypeVar("T")
+
+
+def _split(rows: tuple[Array, ...], block_size: int) -> tuple[tuple[Array, ...], tuple[Array, ...], int, int]:
+    """Whole blocks as (n_blocks, block, ...) and the remaining rows."""
+    n_rows = rows[0].shape[0]
+    block = max(1, min(block_size, n_rows))
+    n_blocks, rest = divmod(n_rows, block)
+    body = tuple(r[: n_blocks * block].reshape(n_blocks, block, *r.shape[1:]) for r in rows)
+    tail = tuple(r[n_blocks * block :] for r in rows)
+    return body, tail, n_blocks, rest
+
+
+def sum_over_blocks(fn: Callable[..., T], rows: tuple[Array, ...], block_size: int) -> T:
+    """The sum over row blocks of ``fn(*block)``, a pytree of arrays.
+
+    `rows` are arrays that share their first axis; blocks are visited in order, so the sum is deterministic.
+    """
+    body, tail, n_blocks, rest = _split(rows, block_size)
+    total: T | None = None
+    if n_blocks == 1:
+        total = fn(*(b[0] for b in body))
+    elif n_blocks > 1:
+        shapes = jax.eval_shape(fn, *(b[0] for b in body))
+        zero = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+
+        def add(carry: T, block: tuple[Array, ...]) -> tuple[T, None]:
+            return jax.tree.map(jnp.add, carry, fn(*block)), None
+
+        total, _ = jax.lax.scan(add, zero, body)
+    if rest or total is None:
+        last = fn(*tail)
+        total = last if total is None else jax.tree.map(jnp.add, total, last)
+    return total
+
+
+def map_over_blocks(fn: Callable[..., T], rows: tuple[Array, ...], block_size: int) -> T:
+    """``fn`` applied block by block; its outputs' leading axes are the rows, in order."""
+    body, tail, n_blocks, rest = _split(rows, block_size)
+    if n_blocks == 1 and not rest:
+        return fn(*(b[0] for b in body))
+    parts: list[T] = []
+    if n_blocks:
+        out = jax.lax.map(lambda block: fn(*block), body)
+        parts.append(jax.tree.map(lambda o: o.reshape(o.shape[0] * o.shape[1], *o.shape[2:]), out))
+    if rest or not parts:
+        parts.append(fn(*tail))
+    return jax.tree.map(lambda *p: jnp.concatenate(p) if len(p) > 1 else p[0], *parts)

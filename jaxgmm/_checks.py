@@ -1,0 +1,163 @@
+"""The door: host-side validation and conversion of data, weights, keys and counts, once per public call.
+
+What comes out is a native-order, finite, 2-D float32 or float64 NumPy array; what cannot be used raises
+`DataError` or `UsageError` with what was found and one cure.
+"""
+
+from __future__ import annotations
+
+import operator
+from contextlib import AbstractContextManager
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxgmm._status import DataError, UsageError
+
+
+def is_traced(*trees: Any) -> bool:
+    """Whether any leaf is a tracer: the call happens inside the caller's own jit, vmap or grad."""
+    return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(trees))
+
+
+def precision_context(dtype: Any) -> AbstractContextManager[Any]:
+    """JAX's 64-bit mode exactly when `dtype` needs it; the process-wide switch stays as it was."""
+    return jax.enable_x64(np.dtype(dtype) == np.float64)
+
+
+def _as_float(array: np.ndarray, name: str) -> np.ndarray:
+    """Native-order float32 or float64; integers and booleans become float64, half precision float32."""
+    kind = array.dtype.kind
+    if kind == "c":
+        raise DataError(f"{name} is complex; use its real part, or real and imaginary part as two columns")
+    if kind in "OSUVMm":
+        try:
+            if kind in "SUVMm":
+                raise TypeError
+            converted = array.astype(np.float64)
+        except (TypeError, ValueError):
+            found = next((repr(v) for v in array.ravel() if not _is_number(v)), str(array.dtype))
+            raise DataError(
+                f"{name} must hold numbers, but contains {found[:60]}; drop or encode such columns first"
+            ) from None
+        return converted
+    if kind in "iub":
+        return array.astype(np.float64)
+    target = np.float32 if array.dtype.itemsize <= 4 else np.float64
+    return array.astype(np.dtype(target).newbyteorder("="), copy=False)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float, np.number)) and not isinstance(value, complex)
+
+
+def _to_array(x: Any, name: str) -> np.ndarray:
+    if hasattr(x, "toarray") and hasattr(x, "nnz"):
+        raise DataError(f"{name} is a sparse matrix; mixtures need dense data: pass {name}.toarray()")
+    if isinstance(x, np.ma.MaskedArray) and np.ma.is_masked(x):
+        raise DataError(f"{name} has {int(np.ma.count_masked(x))} masked values; fill or drop those rows first")
+    try:
+        array = np.asarray(x)
+    except ValueError as error:
+        raise DataError(f"{name} is not a rectangular table ({error}); give every row the same length") from None
+    return array
+
+
+def check_data(
+    x: Any, *, name: str = "x", n_features: int | None = None, min_rows: int = 1, needed_for: str = "a mixture"
+) -> np.ndarray:
+    """A finite 2-D float array from anything array-like, or a `DataError` that names row and column.
+
+    n_features: the number of columns a model expects. min_rows: at least so many rows.
+    """
+    array = _to_array(x, name)
+    if array.ndim != 2:
+        cure = f"pass {name}.reshape(-1, 1) for one feature" if array.ndim == 1 else "pass one row per sample"
+        raise DataError(f"{name} must be 2-D (rows, columns), got shape {array.shape}; {cure}")
+    if array.shape[1] == 0:
+        raise DataError(f"{name} has no columns (shape {array.shape}); give at least one feature")
+    if array.shape[0] < min_rows:
+        raise DataError(
+            f"{name} has {array.shape[0]} row{'s' * (array.shape[0] != 1)}, but {needed_for} needs at least "
+            f"{min_rows}; add rows or ask for fewer components"
+        )
+    if n_features is not None and array.shape[1] != n_features:
+        raise DataError(
+            f"{name} has {array.shape[1]} columns, but the model was fitted on {n_features}; "
+            f"give the same columns in the same order"
+        )
+    array = _as_float(array, name)
+    check_finite(array, name)
+    return array
+
+
+def check_finite(array: np.ndarray, name: str) -> None:
+    """Refuse NaN and infinity, naming the first place."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        if np.isfinite(array.sum()):  # cheap: no temporary; an overflowing sum only costs the second look
+            return
+    bad = ~np.isfinite(array)
+    if not bad.any():
+        return
+    place = tuple(int(i) for i in np.argwhere(bad)[0])
+    where = f"row {place[0]}" + (f", column {place[1]}" if len(place) > 1 else "")
+    value = "NaN" if np.isnan(array[place]) else "infinity"
+    rows = int(bad.any(axis=tuple(range(1, array.ndim))).sum()) if array.ndim > 1 else int(bad.sum())
+    raise DataError(
+        f"{name} contains {value} at {where} (counted from 0; {rows} row{'s' * (rows != 1)} affected); "
+        "drop or impute such rows"
+    )
+
+
+def check_weights(sample_weight: Any, n_samples: int, dtype: Any) -> np.ndarray:
+    """(N) finite non-negative weights with a positive sum; None gives all ones."""
+    if sample_weight is None:
+        return np.ones(n_samples, dtype)
+    weight = np.squeeze(_as_float(_to_array(sample_weight, "sample_weight"), "sample_weight"))
+    weight = np.broadcast_to(weight, (n_samples,)) if weight.ndim == 0 else weight
+    if weight.shape != (n_samples,):
+        raise DataError(f"sample_weight has shape {weight.shape}, but x has {n_samples} rows; give one weight a row")
+    check_finite(weight, "sample_weight")
+    if (weight < 0).any():
+        row = int(np.argmax(weight < 0))
+        raise DataError(f"sample_weight is negative ({weight[row]:g}) at row {row}; weights must be at least 0")
+    if not weight.any():
+        raise DataError("sample_weight is zero for every row; at least one row must count")
+    return weight.astype(dtype, copy=False)
+
+
+def check_count(value: Any, name: str, minimum: int = 1) -> int:
+    """A whole number of at least `minimum`."""
+    try:
+        if isinstance(value, (bool, np.bool_)):
+            raise TypeError
+        number = operator.index(value)
+    except TypeError:
+        raise UsageError(f"{name} must be a whole number, got {value!r}") from None
+    if number < minimum:
+        raise UsageError(f"{name} must be at least {minimum}, got {number}")
+    return number
+
+
+def check_rows_for(n_components: int, weight: np.ndarray) -> None:
+    """At least as many rows of positive weight as components."""
+    rows = int(np.count_nonzero(weight))
+    if rows < n_components:
+        raise DataError(
+            f"x has {rows} row{'s' * (rows != 1)} (of positive weight), fewer than n_components={n_components}; "
+            f"ask for at most {rows} component{'s' * (rows != 1)}"
+        )
+
+
+def check_key(key: Any, why: str) -> jax.Array:
+    """A JAX random key from a key, a legacy key array or an integer seed."""
+    if key is None:
+        raise UsageError(f"{why} draws random numbers; pass key=jax.random.key(0), or an integer seed")
+    if isinstance(key, (int, np.integer)) and not isinstance(key, bool):
+        return jax.random.key(int(key) % 2**32)
+    if isinstance(key, jax.Array) and jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key):
+        return key
+    if getattr(key, "shape", None) == (2,) and np.dtype(key.dtype) == np.uint32:
+        return jax.random.wrap_key_data(np.asarray(key))
+    raise UsageError(f"key must be a JAX random key or an integer seed, got {type(key).__name__}")

@@ -1,0 +1,84 @@
+"""Floors, precision policy and shape buckets: every numerical constant of the package, with its reason."""
+
+from __future__ import annotations
+
+import math
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+# float32 products default to TF32 on NVIDIA (1e-3 relative), which is not enough for a likelihood.
+PRECISION = jax.lax.Precision.HIGHEST
+
+LOG_2PI = math.log(2.0 * math.pi)
+
+# A change of the log-likelihood below this many units in the last place is rounding, not progress.
+NOISE_ULPS = 4.0
+# A fall larger than this multiple of the rounding level is reported as a fall.
+DECREASE_FACTOR = 256.0
+# A pivot of the Cholesky factor below this multiple of D eps times its diagonal entry carries no digit.
+SINGULAR_ULPS = 1.0
+
+# Rows per device scan step: blocks of this size keep a block's K x B x D work in cache.
+MAX_BLOCK = 1024
+MIN_BLOCK = 64
+BLOCK_BYTES = 1 << 17
+
+
+def eps(dtype: jnp.dtype) -> float:
+    """Distance from 1 to the next number of `dtype`."""
+    return float(jnp.finfo(dtype).eps)
+
+
+def min_mass(dtype: jnp.dtype) -> float:
+    """Responsibility mass below which a component is empty: its moments would divide by nearly nothing."""
+    return math.sqrt(float(jnp.finfo(dtype).tiny))
+
+
+def max_distance(dtype: jnp.dtype) -> float:
+    """Cap on squared distances, so that rows far from everything keep finite log-densities that can be summed."""
+    return float(jnp.finfo(dtype).max) * 1e-10
+
+
+def safe_log(x: Array) -> Array:
+    """log x with log 0 = -inf, and a zero (not NaN) gradient there."""
+    positive = x > 0
+    return jnp.where(positive, jnp.log(jnp.where(positive, x, 1.0)), -jnp.inf)
+
+
+def safe_divide(numerator: Array, denominator: Array) -> Array:
+    """numerator / denominator, and 0 where the denominator is 0."""
+    nonzero = denominator != 0
+    return jnp.where(nonzero, numerator / jnp.where(nonzero, denominator, 1.0), 0.0)
+
+
+def noise_level(log_likelihood: Array, weight_sum: Array) -> Array:
+    """Rounding level of a log-likelihood summed over rows.
+
+    A sum that happens to pass near 0 still carries the rounding of its terms, which are of order one
+    per unit of weight; hence `weight_sum` beside |log-likelihood|.
+    """
+    return NOISE_ULPS * eps(log_likelihood.dtype) * (weight_sum + jnp.abs(log_likelihood))
+
+
+def default_block_size(n_components: int, n_features: int, itemsize: int) -> int:
+    """Rows per block: a power of two whose K x B x D temporaries fit the cache."""
+    rows = BLOCK_BYTES // max(1, n_components * n_features * itemsize)
+    return min(MAX_BLOCK, max(MIN_BLOCK, 1 << max(0, rows.bit_length() - 1)))
+
+
+def next_power_of_two(n: int) -> int:
+    """The smallest power of two that is >= n."""
+    return 1 << max(0, n - 1).bit_length()
+
+
+def row_bucket(n_rows: int) -> int:
+    """Padded number of rows: neighbouring sizes share one compiled program, at most an eighth is padding.
+
+    Powers of two up to `MAX_BLOCK`, beyond it multiples of the block and of an eighth of the octave.
+    """
+    if n_rows <= MAX_BLOCK:
+        return max(MIN_BLOCK, next_power_of_two(n_rows))
+    step = max(MAX_BLOCK, next_power_of_two(n_rows) // 16)
+    return -(-n_rows // step) * step

@@ -1,0 +1,32 @@
+"""The one way to declare a pytree here: a frozen, keyword-only dataclass registered with JAX."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, TypeVar, dataclass_transform
+
+import jax
+
+T = TypeVar("T")
+
+
+def static_field(**kwargs: Any) -> Any:
+    """A field that is part of the tree's structure (hashable, compared at trace time), not a leaf."""
+    return dataclasses.field(metadata={"static": True}, **kwargs)
+
+
+@dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(static_field, dataclasses.field))
+def pytree(cls: type[T]) -> type[T]:
+    """Make `cls` an immutable dataclass whose fields are leaves, except those made by `static_field`."""
+    data_class = dataclasses.dataclass(frozen=True, kw_only=True, eq=False)(cls)
+    return jax.tree_util.register_dataclass(data_class)
+
+
+def replace(tree: T, **changes: Any) -> T:
+    """A copy of `tree` with the given fields changed."""
+    return dataclasses.replace(tree, **changes)  # type: ignore[type-var]
+
+
+def take(tree: T, index: Any) -> T:
+    """Select along the leading axis of every leaf: one lane (int) or several (index array)."""
+    return jax.tree.map(lambda leaf: leaf[index], tree)

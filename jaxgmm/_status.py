@@ -1,0 +1,72 @@
+"""Why a fit stopped, what was wrong with an input: stop codes, errors and warnings in one place."""
+
+from __future__ import annotations
+
+import enum
+
+
+class Status(enum.IntEnum):
+    """Stop code of one lane, an integer while compiled and looked up here on the host."""
+
+    RUNNING = 0
+    CONVERGED = 1
+    MAX_ITER = 2
+    SINGULAR = 3
+    NONFINITE = 4
+    DECREASED = 5
+
+
+_TEXT: dict[Status, str] = {
+    Status.RUNNING: "still running",
+    Status.CONVERGED: "converged: the change of the log-likelihood fell below the tolerance",
+    Status.MAX_ITER: "not converged: max_iter was reached first; raise max_iter or tol",
+    Status.SINGULAR: (
+        "stopped: a covariance became singular; the last sound state is returned. "
+        "Raise reg_covar, use fewer components or a simpler covariance_type"
+    ),
+    Status.NONFINITE: (
+        "stopped: the log-likelihood was no longer finite; the last finite state is returned. "
+        "Rescale the data (standardize) or compute in float64"
+    ),
+    Status.DECREASED: (
+        "stopped: the log-likelihood fell although reg_covar is 0, which is rounding error; "
+        "the best state is returned. Standardize the data or compute in float64"
+    ),
+}
+
+
+def describe(status: int) -> str:
+    """The sentence for a stop code."""
+    return _TEXT[Status(int(status))]
+
+
+class JaxgmmError(Exception):
+    """Base of every error this package raises on purpose."""
+
+
+class UsageError(JaxgmmError, ValueError):
+    """An option, flag or configuration key that cannot be used; the shell exits with 2."""
+
+
+class DataError(JaxgmmError, ValueError):
+    """Data or a file that cannot be used; the shell exits with 3."""
+
+
+class FitError(JaxgmmError, ValueError):
+    """No start led to a usable model; `status` is the stop code of the best one. The shell exits with 1."""
+
+    def __init__(self, message: str, status: Status) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class ConvergenceWarning(UserWarning):
+    """A fit was returned that did not converge."""
+
+
+def nearest(word: str, known: list[str]) -> str:
+    """``"; did you mean 'tol'?"``, or an empty string when nothing known is close to `word`."""
+    import difflib
+
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else ""

@@ -1,0 +1,33 @@
+"""Covariance families by name: the registry is the only place that maps a name to behaviour."""
+
+from __future__ import annotations
+
+from jaxgmm._status import UsageError, nearest
+from jaxgmm.covariance._base import CovarianceFamily
+from jaxgmm.covariance._diag import Diag
+from jaxgmm.covariance._full import Full
+from jaxgmm.covariance._spherical import Spherical
+from jaxgmm.covariance._tied import Tied
+from jaxgmm.covariance._tied_diag import TiedDiag
+from jaxgmm.covariance._tied_spherical import TiedSpherical
+
+__all__ = ["COVARIANCE_TYPES", "CovarianceFamily", "get_family"]
+
+_FAMILIES: dict[str, CovarianceFamily] = {
+    family.name: family for family in (Full(), Tied(), Diag(), Spherical(), TiedDiag(), TiedSpherical())
+}
+_BY_MCLUST_CODE = {family.mclust_code: family for family in _FAMILIES.values()}
+
+COVARIANCE_TYPES: tuple[str, ...] = tuple(_FAMILIES)
+
+
+def get_family(covariance_type: str) -> CovarianceFamily:
+    """The family of that name (``"full"``) or mclust code (``"VVV"``); `UsageError` names the nearest known."""
+    family = _FAMILIES.get(covariance_type) or _BY_MCLUST_CODE.get(covariance_type)
+    if family is None:
+        known = [*COVARIANCE_TYPES, *_BY_MCLUST_CODE]
+        raise UsageError(
+            f"unknown covariance_type {covariance_type!r}{nearest(str(covariance_type), known)}; "
+            f"choose one of {', '.join(COVARIANCE_TYPES)}"
+        )
+    return family

@@ -1,0 +1,62 @@
+"""Full covariances (mclust VVV): one symmetric positive definite matrix per component, shape (K, D, D)."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+from jax import Array
+
+from jaxgmm import linalg
+from jaxgmm._numerics import PRECISION, safe_divide
+
+
+class Full:
+    """Σ_k free."""
+
+    name = "full"
+    mclust_code = "VVV"
+    per_component = True
+
+    def shape(self, n_components: int, n_features: int) -> tuple[int, ...]:
+        return (n_components, n_features, n_features)
+
+    def n_parameters(self, n_components: int, n_features: int) -> int:
+        return n_components * n_features * (n_features + 1) // 2
+
+    def scatter(self, delta: Array, resp: Array) -> Array:
+        weighted = resp[:, :, None] * delta
+        return jnp.einsum("kbi,kbj->kij", weighted, delta, precision=PRECISION)
+
+    def estimate(self, scatter: Array, shift: Array, resp_sum: Array, reg_covar: Array) -> Array:
+        second = safe_divide(scatter, resp_sum[:, None, None])
+        return linalg.add_diagonal(second - linalg.outer(shift), reg_covar)
+
+    def factor(self, covariances: Array) -> Array:
+        return linalg.precision_factor(covariances)
+
+    def half_log_det(self, factor: Array, n_components: int, n_features: int) -> Array:
+        return linalg.half_log_det(factor)
+
+    def squared_distance(self, delta: Array, factor: Array) -> Array:
+        white = jnp.einsum("kbi,kij->kbj", delta, factor, precision=PRECISION)
+        return jnp.sum(white * white, axis=-1)
+
+    def precisions(self, factor: Array) -> Array:
+        return jnp.matmul(factor, jnp.swapaxes(factor, -1, -2), precision=PRECISION)
+
+    def from_precisions(self, precisions: Array) -> Array:
+        return linalg.invert(precisions)
+
+    def to_full(self, covariances: Array, n_components: int, n_features: int) -> Array:
+        return covariances
+
+    def from_full(self, covariances: Array, weights: Array) -> Array:
+        return covariances
+
+    def scale(self, covariances: Array, n_components: int) -> Array:
+        return linalg.cholesky(covariances)
+
+    def colour(self, noise: Array, scale: Array) -> Array:
+        return jnp.matmul(noise, scale.T, precision=PRECISION)
+
+    def variances(self, covariances: Array, n_components: int, n_features: int) -> Array:
+        return jnp.diagonal(covariances, axis1=-2, axis2=-1)

@@ -1,0 +1,34 @@
+"""Data in: tables from files, samples with known truth, scaling."""
+
+from jaxgmm.data.scaling import standardize
+from jaxgmm.data.sources import Table, read_table
+from jaxgmm.data.synthetic import (
+    GENERATORS,
+    Synthetic,
+    make_1d_blobs,
+    make_bimodal,
+    make_blobs,
+    make_cube,
+    make_ellipsoids,
+    make_mixture,
+    make_random,
+    make_three_1d,
+    make_two_gaussians,
+)
+
+__all__ = [
+    "GENERATORS",
+    "Synthetic",
+    "Table",
+    "make_1d_blobs",
+    "make_bimodal",
+    "make_blobs",
+    "make_cube",
+    "make_ellipsoids",
+    "make_mixture",
+    "make_random",
+    "make_three_1d",
+    "make_two_gaussians",
+    "read_table",
+    "standardize",
+]

@@ -1,0 +1,98 @@
+"""Log-densities and responsibilities, block by block of rows: pure functions of (params, x).
+
+    log N(x | μ, Σ) = −½ |Uᵀ(x − μ)|² + log|U| − ½ D log 2π,        Σ⁻¹ = U Uᵀ
+    log p(x)        = logsumexp_k [ log w_k + log N(x | μ_k, Σ_k) ]
+    r_k(x)          = w_k N(x | μ_k, Σ_k) / p(x)
+
+The deviation x − μ is taken first, so that an offset of the data costs no digits.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jaxgmm._blocks import map_over_blocks
+from jaxgmm._numerics import default_block_size, max_distance
+from jaxgmm.covariance import get_family
+from jaxgmm.params import Factors, GMMParams, factorize
+
+
+def deviations(factors: Factors, x: Array) -> Array:
+    """x − μ_k for every component, shape (K, B, D)."""
+    return x[None, :, :] - factors.means[:, None, :]
+
+
+def component_log_density(factors: Factors, delta: Array) -> Array:
+    """log N(x | μ_k, Σ_k) from deviations (K, B, D), shape (K, B); the weights are not included."""
+    distance = get_family(factors.covariance_type).squared_distance(delta, factors.factor)
+    distance = jnp.minimum(distance, max_distance(distance.dtype))
+    return factors.log_norm[:, None] - 0.5 * distance
+
+
+def joint_log_density(factors: Factors, delta: Array) -> Array:
+    """log w_k + log N(x | μ_k, Σ_k), shape (K, B); −inf for inactive components whatever their parameters."""
+    log_weights = factors.log_weights[:, None]
+    active = log_weights > -jnp.inf
+    joint = jnp.where(active, log_weights, 0.0) + component_log_density(factors, delta)
+    return jnp.where(active, joint, -jnp.inf)
+
+
+def normalise(joint: Array) -> tuple[Array, Array, Array]:
+    """Over components (axis 0): log-sum-exp (B), responsibilities (K, B) and the largest term (B)."""
+    peak = jnp.max(joint, axis=0)
+    anchor = jax.lax.stop_gradient(jnp.where(jnp.isfinite(peak), peak, 0.0))
+    terms = jnp.exp(joint - anchor)
+    total = jnp.sum(terms, axis=0)
+    return anchor + jnp.log(total), terms / total, peak
+
+
+def _block(params: GMMParams, x: Array, block_size: int | None) -> int:
+    return block_size or default_block_size(params.n_components, params.n_features, x.dtype.itemsize)
+
+
+def _per_row(params: GMMParams, x: Array, block_size: int | None, kind: str) -> Array:
+    """One output of the density per row, blocked: which one is `kind`."""
+    factors = factorize(params)
+
+    def block(rows: Array) -> Array:
+        delta = deviations(factors, rows)
+        if kind == "component_log_prob":
+            return component_log_density(factors, delta).T
+        joint = joint_log_density(factors, delta)
+        if kind == "predict":
+            return jnp.argmax(joint, axis=0).astype(jnp.int32)
+        log_sum, resp, _ = normalise(joint)
+        if kind == "log_prob":
+            return log_sum
+        if kind == "log_resp":
+            return (joint - log_sum).T
+        return resp.T
+
+    return map_over_blocks(block, (jnp.asarray(x),), _block(params, x, block_size))
+
+
+def component_log_prob(params: GMMParams, x: Array, *, block_size: int | None = None) -> Array:
+    """log N(x_n | μ_k, Σ_k) without the weights, shape (N, K)."""
+    return _per_row(params, x, block_size, "component_log_prob")
+
+
+def log_prob(params: GMMParams, x: Array, *, block_size: int | None = None) -> Array:
+    """log p(x_n) in nats, shape (N)."""
+    return _per_row(params, x, block_size, "log_prob")
+
+
+def responsibilities(params: GMMParams, x: Array, *, block_size: int | None = None) -> Array:
+    """Posterior membership r_nk, shape (N, K); rows sum to 1."""
+    return _per_row(params, x, block_size, "responsibilities")
+
+
+def log_responsibilities(params: GMMParams, x: Array, *, block_size: int | None = None) -> Array:
+    """log r_nk, shape (N, K), −inf for inactive components."""
+    return _per_row(params, x, block_size, "log_resp")
+
+
+def predict(params: GMMParams, x: Array, *, block_size: int | None = None) -> Array:
+    """The most probable component of each row, int32 (N)."""
+    return _per_row(params, x, block_size, "predict")

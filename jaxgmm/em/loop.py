@@ -1,0 +1,151 @@
+"""The one EM loop: init, step, and `lax.while_loop` until the relative log-likelihood change is small.
+
+An iteration is M-step then E-step, so that the log-likelihood held always belongs to the parameters held.
+Nothing here knows about restarts or files; lanes and drivers call it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jaxgmm._numerics import DECREASE_FACTOR, noise_level
+from jaxgmm._options import EMOptions
+from jaxgmm._pytree import pytree
+from jaxgmm._status import Status
+from jaxgmm.params import GMMParams, factorize
+from jaxgmm.stats import SuffStats, collect
+from jaxgmm.steps import m_step
+
+
+@pytree
+class EMState:
+    """What the next iteration needs, and the best state so far.
+
+    params, stats: the current mixture and its statistics. best_params, best_log_likelihood,
+    best_classification: the state of highest log-likelihood seen (with reg_covar > 0 the plain update may
+    lower it). n_iter: M-steps done, -1 before the E-step at the start. status: a `Status` code.
+    """
+
+    params: GMMParams
+    stats: SuffStats
+    best_params: GMMParams
+    best_log_likelihood: Array
+    best_classification: Array
+    n_iter: Array
+    status: Array
+
+    @property
+    def running(self) -> Array:
+        """Whether this lane still wants iterations."""
+        return self.status == Status.RUNNING
+
+
+def select(condition: Array, new: EMState, old: EMState) -> EMState:
+    """`new` where the scalar `condition` holds, else `old`, leaf by leaf."""
+    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), new, old)
+
+
+def init_state(params: GMMParams, x_dtype: Any) -> EMState:
+    """The state of a fresh lane: no statistics yet, so that its first step is an E-step at the start."""
+    n_components, n_features = params.n_components, params.n_features
+    shape = params.family.shape(n_components, n_features)
+    zero = jnp.zeros((), x_dtype)
+    stats = SuffStats(
+        resp_sum=jnp.zeros(n_components, x_dtype),
+        x_sum=jnp.zeros((n_components, n_features), x_dtype),
+        xx_sum=jnp.zeros(shape, x_dtype),
+        pivot=jnp.asarray(params.means, x_dtype),
+        log_likelihood=zero - jnp.inf,
+        classification_log_likelihood=zero,
+        weight_sum=zero,
+    )
+    return EMState(
+        params=params,
+        stats=stats,
+        best_params=params,
+        best_log_likelihood=zero - jnp.inf,
+        best_classification=zero,
+        n_iter=jnp.full((), -1, jnp.int32),
+        status=jnp.full((), Status.RUNNING, jnp.int32),
+    )
+
+
+def _stop_code(change: Array, state: EMState, stats: SuffStats, options: EMOptions) -> Array:
+    """CONVERGED, DECREASED, MAX_ITER or RUNNING after a sound iteration."""
+    log_likelihood = stats.log_likelihood
+    noise = noise_level(log_likelihood, stats.weight_sum)
+    relative = options.tol * (1.0 + jnp.abs(log_likelihood))
+    absolute = options.tol_mean * stats.weight_sum
+    # The change from a fresh lane's -inf is +inf: never converged.
+    converged = jnp.abs(change) <= jnp.maximum(jnp.maximum(relative, absolute), noise)
+    # With reg_covar > 0 the update maximises a penalised likelihood, so a fall is no fault.
+    decreased = (change < -DECREASE_FACTOR * noise) & (options.reg_covar == 0)
+    exhausted = state.n_iter + 1 >= options.max_iter
+    return jnp.select(
+        [converged, decreased, exhausted], [Status.CONVERGED, Status.DECREASED, Status.MAX_ITER], Status.RUNNING
+    )
+
+
+def step(state: EMState, x: Array, weight: Array, options: EMOptions) -> EMState:
+    """One EM iteration of one lane (an E-step alone for a fresh one).
+
+    A bad step sets the stop code and leaves the last sound state in place.
+    """
+    fresh = state.n_iter < 0
+    update = m_step(state.params, state.stats, options.reg_covar)
+    params = jax.tree.map(lambda a, b: jnp.where(fresh, a, b), state.params, update)
+    factors = factorize(params)
+    stats = collect(factors, x, weight)
+    log_likelihood = stats.log_likelihood
+    finite = jnp.isfinite(log_likelihood)
+    sound = factors.sound & finite
+    failure = jnp.where(factors.sound, Status.NONFINITE, Status.SINGULAR)
+    code = _stop_code(log_likelihood - state.stats.log_likelihood, state, stats, options)
+    better = sound & (log_likelihood > state.best_log_likelihood)
+    moved = EMState(
+        params=params,
+        stats=stats,
+        best_params=jax.tree.map(lambda a, b: jnp.where(better, a, b), params, state.best_params),
+        best_log_likelihood=jnp.where(better, log_likelihood, state.best_log_likelihood),
+        best_classification=jnp.where(better, stats.classification_log_likelihood, state.best_classification),
+        n_iter=state.n_iter + 1,
+        status=code.astype(jnp.int32),
+    )
+    stopped = EMState(**{**vars(state), "n_iter": state.n_iter + 1, "status": failure.astype(jnp.int32)})
+    return select(sound, moved, stopped)
+
+
+def run_em(
+    params: GMMParams, x: Array, sample_weight: Array | None = None, options: EMOptions | None = None
+) -> EMState:
+    """EM from one start to its stop, as one `lax.while_loop`: for use inside the caller's own jit or vmap.
+
+    params: the start. x: (N, D). sample_weight: (N) or None. options: `EMOptions`, traced.
+    Returns the final `EMState`; read ``best_params``, ``best_log_likelihood``, ``status``.
+
+    >>> import numpy as np
+    >>> p = GMMParams(weights=np.ones(1), means=np.zeros((1, 1)), covariances=np.ones((1, 1)),
+    ...               covariance_type="diag")
+    >>> state = jax.jit(run_em)(p, np.array([[1.0], [3.0]], np.float32))
+    >>> round(float(state.best_params.means[0, 0]), 3)
+    2.0
+    """
+    x = jnp.asarray(x)
+    weight = jnp.ones(x.shape[0], x.dtype) if sample_weight is None else jnp.asarray(sample_weight, x.dtype)
+    options = options or EMOptions()
+    params = jax.tree.map(lambda a: jnp.asarray(a, x.dtype), params)
+    options = EMOptions(
+        tol=jnp.asarray(options.tol, x.dtype),
+        tol_mean=jnp.asarray(options.tol_mean, x.dtype),
+        reg_covar=jnp.asarray(options.reg_covar, x.dtype),
+        max_iter=jnp.asarray(options.max_iter, jnp.int32),
+    )
+    return jax.lax.while_loop(
+        lambda state: state.running,
+        lambda state: step(state, x, weight, options),
+        init_state(params, x.dtype),
+    )

@@ -1,0 +1,145 @@
+"""From prepared rows to results: starts, lanes, and the best restart of every component count."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxgmm._numerics import next_power_of_two
+from jaxgmm._options import EMOptions
+from jaxgmm._pytree import take
+from jaxgmm._status import FitError, Status, describe
+from jaxgmm.data.rows import Rows
+from jaxgmm.em.lanes import LanesResult, run_lanes
+from jaxgmm.em.result import FitResult
+from jaxgmm.init import make_starts
+from jaxgmm.params import GMMParams, as_dtype, pad_components, select_components, translate
+
+# Device memory that the starts of one chunk of restarts may take (distances of every row to its seeds).
+_START_BYTES = 1 << 29
+# Component counts up to this share one padded size; beyond it sizes are padded to powers of two.
+_MIN_BUCKET = 8
+
+
+def component_buckets(candidates: Sequence[int]) -> dict[int, list[int]]:
+    """Padded size -> the component counts that share it: few programs, little padding."""
+    largest = max(candidates)
+    buckets: dict[int, list[int]] = {}
+    for n in sorted(set(candidates)):
+        buckets.setdefault(min(largest, next_power_of_two(max(n, _MIN_BUCKET))), []).append(n)
+    return buckets
+
+
+def random_starts(
+    rows: Rows, keys: jax.Array, active: np.ndarray, init: str, covariance_type: str, reg_covar: Any
+) -> GMMParams:
+    """Starts of all lanes (J·R, masks outermost), made in chunks of keys so that memory stays bounded."""
+    n_masks = len(active)
+    per_lane = rows.x.shape[0] * rows.dtype.itemsize * 8 * n_masks
+    chunk = max(1, _START_BYTES // per_lane)
+    parts = [
+        make_starts(
+            keys[i : i + chunk],
+            rows.x,
+            rows.weight,
+            active,
+            reg_covar,
+            method=init,
+            covariance_type=covariance_type,
+        )
+        for i in range(0, len(keys), chunk)
+    ]
+    if len(parts) == 1:
+        return parts[0]
+    return jax.tree.map(
+        lambda *p: np.concatenate([np.asarray(a).reshape(n_masks, -1, *a.shape[1:]) for a in p], axis=1).reshape(
+            -1, *p[0].shape[1:]
+        ),
+        *parts,
+    )
+
+
+def given_starts(starts: Sequence[GMMParams], rows: Rows, n_components: int) -> GMMParams:
+    """Parameters in data units as lanes over centred, padded rows."""
+    centred = [pad_components(translate(as_dtype(p, np.float64), -rows.offset), n_components) for p in starts]
+    return jax.tree.map(lambda *leaves: np.stack([np.asarray(a, rows.dtype) for a in leaves]), *centred)
+
+
+def _preference(status: int) -> int:
+    """Healthy restarts first; one that ended in a singularity often has the highest, meaningless likelihood."""
+    return {Status.CONVERGED: 2, Status.MAX_ITER: 2, Status.DECREASED: 1}.get(Status(status), 0)
+
+
+def best_restart(lanes: LanesResult) -> int:
+    """Index of the restart to return: the healthiest, then the highest log-likelihood."""
+    return max(
+        range(len(lanes.status)),
+        key=lambda i: (_preference(lanes.status[i]), lanes.log_likelihood[i]),
+    )
+
+
+def summarise(
+    lanes: LanesResult, rows: Rows, n_components: int, init: str, options: EMOptions
+) -> FitResult:
+    """The best of the restarts in data units; `FitError` if none has a finite state."""
+    i = best_restart(lanes)
+    status = Status(int(lanes.status[i]))
+    if not np.isfinite(lanes.log_likelihood[i]):
+        raise FitError(
+            f"no start gave a usable model with {n_components} components: {describe(status)}", status
+        )
+    centred = select_components(take(lanes.params, i), np.arange(n_components))
+    params = as_dtype(translate(as_dtype(centred, np.float64), rows.offset), rows.dtype)
+    n_iter = int(lanes.n_iter[i])
+    history = lanes.history[i, : n_iter + 1]
+    return FitResult(
+        params=params,
+        log_likelihood=float(lanes.log_likelihood[i]),
+        classification_log_likelihood=float(lanes.classification_log_likelihood[i]),
+        n_iter=n_iter,
+        status=status,
+        history=history[~np.isnan(history)],
+        n_samples=rows.n_samples,
+        weight_sum=rows.weight_sum,
+        restart_log_likelihoods=np.asarray(lanes.log_likelihood, np.float64),
+        restart_status=np.asarray(lanes.status),
+        restart_n_iter=np.asarray(lanes.n_iter),
+        init=init,
+        options={name: getattr(options, name).item() for name in ("tol", "tol_mean", "reg_covar", "max_iter")},
+    )
+
+
+def fit_rows(
+    rows: Rows,
+    candidates: Sequence[int],
+    *,
+    covariance_type: str,
+    init: str | Sequence[GMMParams],
+    keys: jax.Array,
+    options: EMOptions,
+) -> dict[int, FitResult | FitError]:
+    """Fit every component count; all (count, restart) pairs of one padded size are lanes of one program.
+
+    init: a start method, or starting parameters (one lane each, all with the one candidate's K).
+    keys: (R), one per restart. A count for which no restart gave a usable state maps to its `FitError`.
+    """
+    results: dict[int, FitResult | FitError] = {}
+    for padded, counts in component_buckets(candidates).items():
+        if isinstance(init, str):
+            active = np.arange(padded) < np.asarray(counts)[:, None]
+            starts = random_starts(rows, keys, active, init, covariance_type, options.reg_covar)
+        else:
+            starts = given_starts(init, rows, padded)
+        lanes = run_lanes(starts, rows.x, rows.weight, options)
+        per_count = len(lanes.status) // len(counts)
+        for j, n_components in enumerate(counts):
+            mine = take(lanes, slice(j * per_count, (j + 1) * per_count))
+            try:
+                name = init if isinstance(init, str) else "given"
+                results[n_components] = summarise(mine, rows, n_components, name, options)
+            except FitError as error:
+                results[n_components] = error
+    return results

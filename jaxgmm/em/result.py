@@ -1,0 +1,172 @@
+"""What the user reads: the result of a fit and of a sweep, host arrays and plain numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from jaxgmm import criteria
+from jaxgmm._status import Status, describe
+from jaxgmm.params import GMMParams
+
+# Two restarts count as the same optimum when their log-likelihoods agree to this, relative.
+SAME_OPTIMUM = 1e-5
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitResult:
+    """A fitted mixture and how it came about.
+
+    params: the best state found (NumPy leaves, in data units). log_likelihood: weighted sum over rows,
+    belonging to `params`. classification_log_likelihood: Σ v_n max_k log w_k N(x_n | k).
+    n_iter: EM iterations of the winning restart. status: its stop code. history: its log-likelihood after
+    0, 1, 2 … iterations. n_samples: rows; weight_sum: Σ v_n (equal to n_samples without weights).
+    restart_log_likelihoods, restart_status, restart_n_iter (R): every restart; a restart without a usable
+    state has log-likelihood -inf. init: how it was started. options: tol, reg_covar, max_iter as used.
+    """
+
+    params: GMMParams
+    log_likelihood: float
+    classification_log_likelihood: float
+    n_iter: int
+    status: Status
+    history: np.ndarray
+    n_samples: int
+    weight_sum: float
+    restart_log_likelihoods: np.ndarray
+    restart_status: np.ndarray
+    restart_n_iter: np.ndarray
+    init: str
+    options: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def converged(self) -> bool:
+        """Whether the winning restart met the stopping rule; never true for NaN or a failure."""
+        return self.status == Status.CONVERGED
+
+    @property
+    def message(self) -> str:
+        """Why the winning restart stopped, in words."""
+        return describe(self.status)
+
+    @property
+    def covariance_type(self) -> str:
+        """The covariance family."""
+        return self.params.covariance_type
+
+    @property
+    def n_components(self) -> int:
+        """K."""
+        return self.params.n_components
+
+    @property
+    def n_features(self) -> int:
+        """D."""
+        return self.params.n_features
+
+    @property
+    def n_parameters(self) -> int:
+        """Free parameters of the model."""
+        return criteria.n_parameters(self.covariance_type, self.n_components, self.n_features)
+
+    @property
+    def score(self) -> float:
+        """Mean log-likelihood per unit of weight, nats."""
+        return self.log_likelihood / self.weight_sum
+
+    @property
+    def aic(self) -> float:
+        """Akaike's criterion; smaller is better."""
+        return criteria.aic(self.log_likelihood, self.n_parameters)
+
+    @property
+    def bic(self) -> float:
+        """Schwarz's criterion; smaller is better."""
+        return criteria.bic(self.log_likelihood, self.n_parameters, self.weight_sum)
+
+    @property
+    def icl(self) -> float:
+        """Integrated completed likelihood; smaller is better."""
+        return criteria.icl(self.classification_log_likelihood, self.n_parameters, self.weight_sum)
+
+    @property
+    def empty_components(self) -> tuple[int, ...]:
+        """Components that lost all their rows: weight exactly 0."""
+        return tuple(int(k) for k in np.flatnonzero(np.asarray(self.params.weights) == 0))
+
+    @property
+    def best_share(self) -> float:
+        """The share of the restarts that reached the best optimum (to `SAME_OPTIMUM` relative)."""
+        gap = self.log_likelihood - self.restart_log_likelihoods
+        return float(np.mean(gap <= SAME_OPTIMUM * (1.0 + abs(self.log_likelihood))))
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepResult:
+    """All candidates of a sweep over component counts and covariance types.
+
+    fits: one `FitResult` per cell, or None where no restart gave a usable state. failures: for those
+    cells, the stop code. cells: (covariance_type, n_components) of each fit. values: the criterion, NaN for
+    failed cells. criterion: its name; `larger_is_better` only for the silhouette.
+    """
+
+    cells: tuple[tuple[str, int], ...]
+    fits: tuple[FitResult | None, ...]
+    failures: tuple[Status | None, ...]
+    values: np.ndarray
+    criterion: str
+
+    @property
+    def larger_is_better(self) -> bool:
+        """Which way the criterion points."""
+        return self.criterion == "silhouette"
+
+    @property
+    def best_index(self) -> int:
+        """The winning cell."""
+        return int(np.nanargmax(self.values) if self.larger_is_better else np.nanargmin(self.values))
+
+    @property
+    def best(self) -> FitResult:
+        """The winning fit."""
+        fit = self.fits[self.best_index]
+        assert fit is not None  # a failed cell has a NaN value and cannot win
+        return fit
+
+    @property
+    def candidates(self) -> tuple[int, ...]:
+        """The component counts that were tried, ascending."""
+        return tuple(sorted({n for _, n in self.cells}))
+
+    @property
+    def at_edge(self) -> bool:
+        """Whether the winner has the smallest (above 1) or the largest count tried: the range may be too short."""
+        counts, n = self.candidates, self.best.n_components
+        return len(counts) > 1 and (n == counts[-1] or (n == counts[0] and n > 1))
+
+    def table(self) -> list[dict[str, Any]]:
+        """One plain dictionary per cell, in order, ready for printing or JSON."""
+        rows = []
+        for (covariance_type, n_components), fit, failure, value in zip(
+            self.cells, self.fits, self.failures, self.values, strict=True
+        ):
+            row: dict[str, Any] = {"covariance_type": covariance_type, "n_components": n_components}
+            if fit is None:
+                row |= {"status": Status(failure or 0).name}
+            else:
+                row |= {
+                    "log_likelihood": fit.log_likelihood,
+                    "n_parameters": fit.n_parameters,
+                    "aic": fit.aic,
+                    "bic": fit.bic,
+                    "icl": fit.icl,
+                    "n_iter": fit.n_iter,
+                    "best_share": fit.best_share,
+                    "status": fit.status.name,
+                }
+                if self.criterion not in row:
+                    row[self.criterion] = float(value)
+            rows.append(row)
+        return rows

@@ -1,0 +1,65 @@
+"""What a start is: per-restart random aux, then responsibilities of rows, then one M-step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+import jax.numpy as jnp
+from jax import Array
+
+from jaxgmm.covariance import get_family
+from jaxgmm.params import GMMParams
+from jaxgmm.stats import collect_given
+from jaxgmm.steps import m_step
+
+
+class StartRows(NamedTuple):
+    """How rows share themselves out among components at the start.
+
+    resp_of(x_block, *extra_blocks) gives responsibilities (B, K); extra: further per-row arrays it needs;
+    pivot: (K, D) points near the components, about which moments are taken.
+    """
+
+    resp_of: Callable[..., Array]
+    extra: tuple[Array, ...]
+    pivot: Array
+
+
+class StartMethod(Protocol):
+    """One way to start. Compiled code only: no Python branches on values."""
+
+    name: str
+    random: bool
+    """Whether different keys give different starts."""
+
+    def seed(self, key: Array, x: Array, weight: Array, n_components: int) -> Any:
+        """The part that a sweep shares between component counts: the first J of K seeds serve J components."""
+        ...
+
+    def rows(self, seeds: Any, x: Array, weight: Array, active: Array) -> StartRows:
+        """Responsibilities for the components where `active` (K) holds."""
+        ...
+
+
+def params_from_rows(
+    start: StartRows, x: Array, weight: Array, covariance_type: str, reg_covar: Array
+) -> GMMParams:
+    """One M-step on given responsibilities; a component that no row belongs to is inactive (weight 0)."""
+    n_components, n_features = start.pivot.shape
+    family = get_family(covariance_type)
+    stats = collect_given(start.resp_of, (x, *start.extra), weight, start.pivot, covariance_type)
+    identity = jnp.broadcast_to(jnp.eye(n_features, dtype=x.dtype), (n_components, n_features, n_features))
+    unit_weights = jnp.ones(n_components, x.dtype)
+    blank = GMMParams(
+        weights=unit_weights,
+        means=start.pivot,
+        covariances=family.from_full(identity, unit_weights),
+        covariance_type=family.name,
+    )
+    return m_step(blank, stats, reg_covar)
+
+
+def weighted_mean(x: Array, weight: Array) -> Array:
+    """Σ v_n x_n / Σ v_n, shape (D)."""
+    return jnp.sum(x * weight[:, None], axis=0) / jnp.sum(weight)

@@ -1,0 +1,137 @@
+"""Starts from centres: every row belongs to the nearest of K centres, found by k-means or drawn.
+
+k-means++ (Arthur and Vassilvitskii 2007), greedy over a fixed number of trials; Lloyd's iteration (1982)
+until the centres move by less than a small part of the data's variance, as in scikit-learn's KMeans.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jaxgmm._blocks import sum_over_blocks
+from jaxgmm._numerics import MAX_BLOCK, PRECISION, safe_divide
+from jaxgmm.init._base import StartRows, weighted_mean
+
+# Candidate rows per seed. Fixed, so that the first J of K seeds do not depend on K.
+TRIALS = 4
+LLOYD_MAX_ITER = 100
+LLOYD_TOL = 1e-4
+
+
+def _draw_rows(key: Array, mass: Array, shape: tuple[int, ...]) -> Array:
+    """Row indices drawn in proportion to `mass` (N) by inverse distribution function."""
+    cumulative = jnp.cumsum(mass)
+    target = jax.random.uniform(key, shape, mass.dtype) * cumulative[-1]
+    index = jnp.searchsorted(cumulative, target, side="right")
+    # Rounding may carry the target to the very end, where padding lies; the last row with mass is meant.
+    last = jnp.max(jnp.where(mass > 0, jnp.arange(mass.shape[0]), 0))
+    return jnp.minimum(index, last)
+
+
+def _squared_distances(x: Array, centre: Array) -> Array:
+    difference = x - centre
+    return jnp.sum(difference * difference, axis=-1)
+
+
+def kmeans_plus_plus(key: Array, x: Array, weight: Array, n_components: int) -> Array:
+    """K rows drawn far apart, shape (K, D): each by v_n times squared distance to those before it."""
+    first = x[_draw_rows(jax.random.fold_in(key, 0), weight, ())]
+
+    def next_seed(nearest: Array, k: Array) -> tuple[Array, Array]:
+        mass = weight * nearest
+        # All rows coincide with a seed: fall back to plain draws instead of dividing nothing by nothing.
+        mass = jnp.where(jnp.sum(mass) > 0, mass, weight)
+        candidates = x[_draw_rows(jax.random.fold_in(key, k), mass, (TRIALS,))]
+
+        def potential(candidate: Array) -> Array:
+            return jnp.sum(weight * jnp.minimum(nearest, _squared_distances(x, candidate)))
+
+        best = candidates[jnp.argmin(jax.lax.map(potential, candidates))]
+        return jnp.minimum(nearest, _squared_distances(x, best)), best
+
+    _, others = jax.lax.scan(next_seed, _squared_distances(x, first), jnp.arange(1, n_components))
+    return jnp.concatenate([first[None], others])
+
+
+def random_rows(key: Array, x: Array, weight: Array, n_components: int) -> Array:
+    """K different rows drawn in proportion to their weights, shape (K, D) (Efraimidis and Spirakis 2006)."""
+    noise = jnp.log(jax.random.uniform(key, weight.shape, weight.dtype, minval=jnp.finfo(weight.dtype).tiny))
+    score = jnp.where(weight > 0, noise / jnp.where(weight > 0, weight, 1.0), -jnp.inf)
+    _, index = jax.lax.top_k(score, n_components)
+    return x[index]
+
+
+def nearest_centre(x: Array, centres: Array, active: Array) -> Array:
+    """One-hot (B, K) of the nearest active centre."""
+    # |x − c|² up to |x|², which does not change the minimum.
+    offset = jnp.where(active, 0.5 * jnp.sum(centres * centres, axis=-1), jnp.inf)
+    closeness = jnp.matmul(x, centres.T, precision=PRECISION) - offset
+    return jax.nn.one_hot(jnp.argmax(closeness, axis=-1), centres.shape[0], dtype=x.dtype)
+
+
+def lloyd(x: Array, weight: Array, centres: Array, active: Array) -> Array:
+    """Lloyd's iteration from given centres (K, D); a centre that loses its rows stays where it was."""
+    mean = weighted_mean(x, weight)
+    variance = jnp.mean(jnp.sum(weight[:, None] * (x - mean) ** 2, axis=0) / jnp.sum(weight))
+
+    def block(rows: Array, w: Array, centres: Array) -> tuple[Array, Array]:
+        membership = nearest_centre(rows, centres, active) * w[:, None]
+        return jnp.sum(membership, axis=0), jnp.matmul(membership.T, rows, precision=PRECISION)
+
+    def body(carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        centres, _, i = carry
+        mass, total = sum_over_blocks(lambda r, w: block(r, w, centres), (x, weight), MAX_BLOCK)
+        moved = jnp.where((mass > 0)[:, None], safe_divide(total, mass[:, None]), centres)
+        return moved, jnp.sum((moved - centres) ** 2), i + 1
+
+    def keep_going(carry: tuple[Array, Array, Array]) -> Array:
+        _, shift, i = carry
+        return (shift > LLOYD_TOL * variance) & (i < LLOYD_MAX_ITER)
+
+    start = (centres, jnp.asarray(jnp.inf, x.dtype), jnp.zeros((), jnp.int32))
+    return jax.lax.while_loop(keep_going, body, start)[0]
+
+
+def _rows_by_centre(centres: Array, active: Array) -> StartRows:
+    return StartRows(lambda rows: nearest_centre(rows, centres, active), (), centres)
+
+
+class KMeans:
+    """k-means++ seeds, Lloyd's iteration, then one M-step on the clusters."""
+
+    name = "kmeans"
+    random = True
+
+    def seed(self, key: Array, x: Array, weight: Array, n_components: int) -> Array:
+        return kmeans_plus_plus(key, x, weight, n_components)
+
+    def rows(self, seeds: Array, x: Array, weight: Array, active: Array) -> StartRows:
+        return _rows_by_centre(lloyd(x, weight, seeds, active), active)
+
+
+class KMeansPlusPlus:
+    """k-means++ seeds; every row to its nearest seed, then one M-step."""
+
+    name = "k-means++"
+    random = True
+
+    def seed(self, key: Array, x: Array, weight: Array, n_components: int) -> Array:
+        return kmeans_plus_plus(key, x, weight, n_components)
+
+    def rows(self, seeds: Array, x: Array, weight: Array, active: Array) -> StartRows:
+        return _rows_by_centre(seeds, active)
+
+
+class RandomRows:
+    """Random rows as centres; every row to its nearest, then one M-step."""
+
+    name = "random_from_data"
+    random = True
+
+    def seed(self, key: Array, x: Array, weight: Array, n_components: int) -> Array:
+        return random_rows(key, x, weight, n_components)
+
+    def rows(self, seeds: Array, x: Array, weight: Array, active: Array) -> StartRows:
+        return _rows_by_centre(seeds, active)

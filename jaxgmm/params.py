@@ -1,0 +1,150 @@
+"""The parameters of a Gaussian mixture as an immutable pytree, and the quantities derived from them.
+
+    p(x) = Σ_k w_k N(x | μ_k, Σ_k),   Σ_k w_k = 1
+
+Weights, means and covariances are the truth; Cholesky factors are derived by `factorize`. A component
+whose weight is exactly 0 is *inactive*: it receives no responsibility, EM leaves it alone, and so one
+compiled program of K components serves every smaller component count.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from jaxgmm._numerics import LOG_2PI, safe_log
+from jaxgmm._pytree import pytree, replace, static_field
+from jaxgmm.covariance import CovarianceFamily, get_family
+
+
+@pytree
+class GMMParams:
+    """Parameters of a mixture of K Gaussians in D dimensions.
+
+    weights: (K), sum 1; exactly 0 marks an inactive component.
+    means: (K, D), in the units of the data.
+    covariances: in data units squared; full (K, D, D), tied (D, D), diag (K, D), spherical (K,),
+        tied_diag (D,), tied_spherical a scalar.
+    covariance_type: the name of the family; static, part of the tree structure.
+
+    Every array may carry the same extra leading (lane) axes.
+
+    >>> p = GMMParams(weights=np.ones(1), means=np.zeros((1, 2)), covariances=np.ones(1),
+    ...               covariance_type="spherical")
+    >>> p.n_components, p.n_features
+    (1, 2)
+    """
+
+    weights: Any
+    means: Any
+    covariances: Any
+    covariance_type: str = static_field()
+
+    @property
+    def family(self) -> CovarianceFamily:
+        """The covariance family object."""
+        return get_family(self.covariance_type)
+
+    @property
+    def n_components(self) -> int:
+        """K, inactive components included."""
+        return int(self.means.shape[-2])
+
+    @property
+    def n_features(self) -> int:
+        """D."""
+        return int(self.means.shape[-1])
+
+    @property
+    def dtype(self) -> np.dtype:
+        """The floating type of the means."""
+        return np.dtype(self.means.dtype)
+
+    @property
+    def active(self) -> Any:
+        """(K) bool: which components can receive responsibility."""
+        return self.weights > 0
+
+
+@pytree
+class Factors:
+    """What a log-density needs, computed once per E-step.
+
+    log_weights (K): log w_k, -inf for inactive components. means (K, D).
+    factor: U_k with Σ_k⁻¹ = U_k U_kᵀ in the family's shape. log_norm (K): log normalising constants
+    ½ log det Σ_k⁻¹ − ½ D log 2π.
+    """
+
+    log_weights: Array
+    means: Array
+    factor: Array
+    log_norm: Array
+    covariance_type: str = static_field()
+
+    @property
+    def sound(self) -> Array:
+        """Scalar bool: every active component has a positive definite covariance and finite parameters."""
+        active = self.log_weights > -jnp.inf
+        finite = jnp.isfinite(self.log_norm) & jnp.all(jnp.isfinite(self.means), axis=-1)
+        return jnp.all(finite | ~active) & jnp.any(active)
+
+
+def factorize(params: GMMParams) -> Factors:
+    """Cholesky factors and normalising constants of one parameter set (no lane axes)."""
+    family = params.family
+    n_components, n_features = params.n_components, params.n_features
+    factor = family.factor(jnp.asarray(params.covariances))
+    log_norm = family.half_log_det(factor, n_components, n_features) - 0.5 * n_features * LOG_2PI
+    return Factors(
+        log_weights=safe_log(jnp.asarray(params.weights)),
+        means=jnp.asarray(params.means),
+        factor=factor,
+        log_norm=log_norm,
+        covariance_type=params.covariance_type,
+    )
+
+
+def translate(params: GMMParams, offset: Any) -> GMMParams:
+    """The mixture of x + offset, offset (D)."""
+    return replace(params, means=params.means + offset)
+
+
+def select_components(params: GMMParams, index: Any) -> GMMParams:
+    """The components `index` (integers or a mask) in that order; weights are not rescaled."""
+    covariances = params.covariances[index] if params.family.per_component else params.covariances
+    return replace(params, weights=params.weights[index], means=params.means[index], covariances=covariances)
+
+
+def pad_components(params: GMMParams, n_components: int) -> GMMParams:
+    """Append inactive components (weight 0, copies of the first) up to `n_components`; lane axes allowed."""
+    extra = n_components - params.n_components
+    if extra <= 0:
+        return params
+
+    def repeat_first(array: Any, axis: int) -> Any:
+        first = jnp.take(array, jnp.zeros(extra, jnp.int32), axis=axis)
+        return jnp.concatenate([array, first], axis=axis)
+
+    lead = params.means.ndim - 2
+    weights = jnp.asarray(params.weights)
+    return replace(
+        params,
+        weights=jnp.concatenate([weights, jnp.zeros((*weights.shape[:-1], extra), weights.dtype)], axis=-1),
+        means=repeat_first(params.means, lead),
+        covariances=repeat_first(params.covariances, lead) if params.family.per_component else params.covariances,
+    )
+
+
+def canonical_order(params: GMMParams) -> np.ndarray:
+    """Component indices by falling weight, ties by the means read left to right: a stable naming of components."""
+    keys = [np.asarray(params.means)[:, j] for j in reversed(range(params.n_features))]
+    return np.lexsort([*keys, -np.asarray(params.weights)])
+
+
+def as_dtype(params: GMMParams, dtype: Any) -> GMMParams:
+    """The parameters with every array converted on the host to `dtype`."""
+    return jax.tree.map(lambda a: np.asarray(a).astype(dtype, copy=False), params)

@@ -1,0 +1,127 @@
+"""Sufficient statistics: what one pass over the rows leaves behind, an additive monoid.
+
+For responsibilities r_nk, row weights v_n and a pivot c_k near component k:
+
+    resp_sum_k = Σ_n v_n r_nk        x_sum_k = Σ_n v_n r_nk (x_n − c_k)
+    xx_sum     = Σ_n v_n r_nk (x_n − c_k)(x_n − c_k)ᵀ    (in the family's smallest shape)
+
+Second moments about zero would cancel: E[x²] − μ² loses every digit once |μ| ≫ σ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax.numpy as jnp
+from jax import Array
+
+from jaxgmm._blocks import sum_over_blocks
+from jaxgmm._numerics import default_block_size
+from jaxgmm._pytree import pytree, replace
+from jaxgmm.covariance import CovarianceFamily, get_family
+from jaxgmm.density import deviations, joint_log_density, normalise
+from jaxgmm.params import Factors
+
+
+@pytree
+class SuffStats:
+    """Additive output of an E-step; ``a + b`` is the statistics of both sets of rows (same pivots).
+
+    resp_sum (K), x_sum (K, D), xx_sum (full (K, D, D), tied (D, D), diag (K, D), spherical (K,),
+    tied_diag (D,), tied_spherical scalar), pivot (K, D); scalars: log_likelihood Σ v_n log p(x_n),
+    classification_log_likelihood Σ v_n max_k log w_k N(x_n | k) (the complete-data log-likelihood at the
+    most probable labels, what ICL needs), weight_sum Σ v_n.
+    """
+
+    resp_sum: Array
+    x_sum: Array
+    xx_sum: Array
+    pivot: Array
+    log_likelihood: Array
+    classification_log_likelihood: Array
+    weight_sum: Array
+
+    def __add__(self, other: SuffStats) -> SuffStats:
+        return SuffStats(
+            resp_sum=self.resp_sum + other.resp_sum,
+            x_sum=self.x_sum + other.x_sum,
+            xx_sum=self.xx_sum + other.xx_sum,
+            pivot=self.pivot,
+            log_likelihood=self.log_likelihood + other.log_likelihood,
+            classification_log_likelihood=self.classification_log_likelihood
+            + other.classification_log_likelihood,
+            weight_sum=self.weight_sum + other.weight_sum,
+        )
+
+
+def _moments(family: CovarianceFamily, delta: Array, resp: Array) -> tuple[Array, Array, Array]:
+    """Zeroth, first and second moments of one block from deviations (K, B, D) and weighted resp (K, B)."""
+    first = jnp.sum(resp[:, :, None] * delta, axis=1)
+    return jnp.sum(resp, axis=1), first, family.scatter(delta, resp)
+
+
+def _weighted(values: Array, weight: Array) -> Array:
+    """Σ v_n a_n where a row of weight 0 contributes nothing even if its value is not finite."""
+    return jnp.sum(jnp.where(weight > 0, weight * values, 0.0))
+
+
+def collect(factors: Factors, x: Array, weight: Array, block_size: int | None = None) -> SuffStats:
+    """The E-step: statistics of rows x (N, D) with weights (N) under a factorised mixture.
+
+    Rows are visited in blocks of `block_size`; responsibilities exist for one block at a time.
+    """
+    family = get_family(factors.covariance_type)
+    n_components, n_features = factors.means.shape
+    block_size = block_size or default_block_size(n_components, n_features, x.dtype.itemsize)
+
+    def block(rows: Array, w: Array) -> SuffStats:
+        delta = deviations(factors, rows)
+        log_sum, resp, peak = normalise(joint_log_density(factors, delta))
+        resp_sum, x_sum, xx_sum = _moments(family, delta, jnp.where(w > 0, w * resp, 0.0))
+        return SuffStats(
+            resp_sum=resp_sum,
+            x_sum=x_sum,
+            xx_sum=xx_sum,
+            pivot=jnp.zeros_like(factors.means),
+            log_likelihood=_weighted(log_sum, w),
+            classification_log_likelihood=_weighted(peak, w),
+            weight_sum=jnp.sum(w),
+        )
+
+    return replace(sum_over_blocks(block, (x, weight), block_size), pivot=factors.means)
+
+
+def collect_given(
+    resp_of: Callable[..., Array],
+    rows: tuple[Array, ...],
+    weight: Array,
+    pivot: Array,
+    covariance_type: str,
+    block_size: int | None = None,
+) -> SuffStats:
+    """Statistics for responsibilities that a start supplies instead of a mixture.
+
+    `rows` is (x, ...): x (N, D) and whatever per-row arrays ``resp_of(*block)`` needs to give the
+    responsibilities (B, K) of a block. `pivot` is (K, D). Log-likelihoods are 0: there is no mixture yet.
+    """
+    family = get_family(covariance_type)
+    n_components, n_features = pivot.shape
+    block_size = block_size or default_block_size(n_components, n_features, rows[0].dtype.itemsize)
+    zero = jnp.zeros((), rows[0].dtype)
+
+    def block(*args: Array) -> SuffStats:
+        *data, w = args
+        delta = data[0][None, :, :] - pivot[:, None, :]
+        resp = resp_of(*data).T * w
+        resp_sum, x_sum, xx_sum = _moments(family, delta, resp)
+        return SuffStats(
+            resp_sum=resp_sum,
+            x_sum=x_sum,
+            xx_sum=xx_sum,
+            pivot=jnp.zeros_like(pivot),
+            log_likelihood=zero,
+            classification_log_likelihood=zero,
+            weight_sum=jnp.sum(w),
+        )
+
+    return replace(sum_over_blocks(block, (*rows, weight), block_size), pivot=pivot)
