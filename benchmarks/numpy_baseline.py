@@ -1,21 +1,21 @@
-"""EM for Gaussian mixtures in NumPy, as fast as NumPy can reasonably make it: the baseline times are set against.
+"""EM for Gaussian mixtures in NumPy, as fast as NumPy can reasonably make it: the baseline of the benchmarks.
 
-Nothing here is slowed down to make a point. Rows are centred once on a pivot and stored features-first (D x N), so
-that elementwise operations run along contiguous memory; they are visited in blocks that stay in cache, and nothing
-of size N x K is stored. There are two kernels; `kernel="auto"` takes the first for float64, the second for float32.
+Nothing here is slowed down to make a point. Rows are centred once on a pivot and kept features-first (D x N),
+so that elementwise operations run along contiguous memory; they are visited in blocks that stay in cache, and
+nothing of size N x K is stored. There are two kernels; "auto" is the first for float64, the second for float32.
 
-features   log pi_k N(x | mu_k, Sigma_k) = phi(x) . theta_k, where phi(x) is [1, x, x_i x_j for i <= j] for full,
-           [1, x, x^2] for diag and [1, x, |x|^2] for spherical. So the log-densities of a block are one matrix
-           product (K x F)(F x B), and the moments sum_n r_nk phi(x_n) are one more. For tied [1, x] is enough:
-           x^T P x is the same for every component, so it cancels from the responsibilities and adds up to tr(P T)
-           in the log-likelihood, T = sum_n w_n x_n x_n^T, which no iteration changes.
-           Fastest by far. It takes differences of large numbers where components are far apart for their width,
-           which float64 bears and float32 does not.
-centred    per component d = x - mu_k, then |L_k^-1 d|^2 with Sigma_k = L_k L_k^T, and the moments of d: second
+features   log pi_k N(x | mu_k, Sigma_k) = phi(x) . theta_k, with phi(x) = [1, x, x_i x_j for i <= j] for full,
+           [1, x, x^2] for diag, [1, x, |x|^2] for spherical. All log-densities of a block are one product
+           (K x F)(F x B), and the moments sum_n r_nk phi(x_n) are one more. For tied, phi(x) = [1, x] will
+           do: x^T P x is the same for every component, so it cancels from the responsibilities, and in the
+           log-likelihood it adds up to tr(P T) with T = sum_n w_n x_n x_n^T, which no iteration changes.
+           The fastest by far. It takes differences of large numbers where components are far apart for their
+           width: float64 bears that, float32 does not.
+centred    per component d = x - mu_k, |L_k^-1 d|^2 with Sigma_k = L_k L_k^T, and the moments of d: second
            moments about the current means, accurate at any separation. Scaling d by sqrt(r) makes the second
            moment A A^T, which NumPy hands to BLAS as a symmetric product at half the work.
 
-Moments about centres c_k (the pivot, or the current means), n_k = sum_n r_nk, s_k = sum_n r_nk (x_n - c_k) / n_k:
+With centres c_k (the pivot, or the current means), n_k = sum_n r_nk and s_k = sum_n r_nk (x_n - c_k) / n_k:
 
     mu_k = c_k + s_k        Sigma_k = sum_n r_nk (x_n - c_k)(x_n - c_k)^T / n_k - s_k s_k^T + reg_covar I
 
@@ -35,7 +35,7 @@ import numpy as np
 Array = np.ndarray
 Params = tuple[Array, Array, Array]  # weights, means about the pivot, covariances; float64
 
-# Below these, exp() and its products are subnormal numbers: no digit of any sum, but many times slower to multiply.
+# Far below these, exp() and its products are subnormal: no digit of any sum, but very slow to multiply.
 LOWEST_LOG_RESP = {np.dtype(np.float32): -70.0, np.dtype(np.float64): -600.0}
 
 
@@ -51,7 +51,7 @@ class BaselineResult:
 
 
 def _factorise(family: str, weights: Array, means: Array, covariances: Array) -> tuple[Array, Array]:
-    """log pi_k - 1/2 log |2 pi Sigma_k| (K,) and L_k^-1 (K, D, D); of diagonal families the precisions (K, D)."""
+    """log pi_k - 1/2 log |2 pi Sigma_k| (K,), and L_k^-1 (K, D, D) or, if diagonal, 1 / variances (K, D)."""
     k, d = means.shape
     log_scale = np.log(weights) - 0.5 * d * math.log(2 * math.pi)
     if family in ("diag", "spherical"):
@@ -70,15 +70,18 @@ def _blocks(xt: Array, row_weight: Array | None, rows: int) -> Iterator[tuple[Ar
 
 
 def _normalise(joint: Array, row_weight: Array | None) -> float:
-    """Turn log pi_k N(x_n | k) (K x B) into w_n r_nk, in place; return sum_n w_n log p(x_n), by log-sum-exp."""
+    """Turn log pi_k N(x_n | k) (K x B) into w_n r_nk in place; return sum_n w_n log p(x_n). Log-sum-exp."""
     largest = joint.max(axis=0)
     joint -= largest
     np.maximum(joint, joint.dtype.type(LOWEST_LOG_RESP[joint.dtype]), out=joint)
     np.exp(joint, out=joint)
     total = joint.sum(axis=0)
     log_prob = np.log(total) + largest
-    joint *= (1 if row_weight is None else row_weight) / total
-    return float(log_prob.sum(dtype=np.float64) if row_weight is None else np.dot(np.float64(log_prob), row_weight))
+    if row_weight is None:
+        joint /= total
+        return float(log_prob.sum(dtype=np.float64))
+    joint *= row_weight / total
+    return float(np.float64(log_prob) @ row_weight)
 
 
 def _collect_features(
@@ -125,8 +128,8 @@ def _collect_centred(
     (k, d), dtype, matrices = params[1].shape, xt.dtype, family in ("full", "tied")
     log_scale, whiten = (a.astype(dtype) for a in _factorise(family, *params))
     means, upper = params[1].astype(dtype)[:, :, None], np.triu_indices(d)
-    log_likelihood = 0.0
-    sums = np.zeros((k, 1 + d + {"diag": d, "spherical": 1}.get(family, len(upper[0]))))
+    second_size = {"diag": d, "spherical": 1}.get(family, len(upper[0]))
+    log_likelihood, sums = 0.0, np.zeros((k, 1 + d + second_size))
     buffer = np.empty((2, d, rows), dtype)
     for x, w in _blocks(xt, row_weight, rows):
         diff, work = buffer[:, :, : x.shape[1]]
@@ -166,7 +169,8 @@ def _m_step(family: str, sums: Array, centres: Array, reg_covar: float) -> Param
     covariances, (i, j) = np.empty((k, d, d)), np.triu_indices(d)
     covariances[:, i, j] = covariances[:, j, i] = second
     covariances += reg_covar * np.eye(d) - shift[:, :, None] * shift[:, None, :]
-    return weights, centres + shift, np.tensordot(weights, covariances, 1) if family == "tied" else covariances
+    covariances = np.tensordot(weights, covariances, 1) if family == "tied" else covariances
+    return weights, centres + shift, covariances
 
 
 def fit(
@@ -185,9 +189,9 @@ def fit(
 ) -> BaselineResult:
     """Exactly n_iter EM iterations (E then M) from the given parameters, then an E-step without moments.
 
-    x is (N, D), float32 or float64; covariances are full (K, D, D), tied (D, D), diag (K, D) or spherical (K,).
-    n_threads > 1 gives each Python thread a share of the rows. That pays from about D = 16 on (NumPy holds the
-    interpreter lock between operations), with BLAS kept to one thread of its own (OPENBLAS_NUM_THREADS=1).
+    x is (N, D), float32 or float64; covariances full (K, D, D), tied (D, D), diag (K, D), spherical (K,).
+    n_threads > 1 gives each Python thread a share of the rows: worth it from about D = 16 on (NumPy holds the
+    interpreter lock between operations), with BLAS kept to a thread of its own (OPENBLAS_NUM_THREADS=1).
     """
     if covariance_type not in ("full", "tied", "diag", "spherical"):
         raise ValueError(f"unknown covariance_type {covariance_type!r}")
@@ -197,25 +201,22 @@ def fit(
     xt = np.ascontiguousarray((x - pivot).T)
     row_weight = None if sample_weight is None else np.asarray(sample_weight, x.dtype)
     params = (np.float64(weights), np.float64(means) - pivot, np.float64(covariances))
-    scatter = None
+    upper, scatter = np.triu_indices(len(xt)), None
     if features and covariance_type == "tied":  # T, of which phi knows nothing
-        pairs = _blocks(xt, row_weight, block_rows)
-        scatter = sum(np.float64(b if w is None else b * w) @ np.float64(b).T for b, w in pairs)
+        blocks = _blocks(xt, row_weight, block_rows)
+        scatter = sum(np.float64(b if w is None else b * w) @ np.float64(b).T for b, w in blocks)
     shares = list(_blocks(xt, row_weight, -(-len(x) // n_threads)))
     with ThreadPoolExecutor(n_threads) as pool:
         for iteration in range(n_iter + 1):
-            moments = iteration < n_iter
-            run = partial(collect, covariance_type, params, block_rows, moments)
+            run = partial(collect, covariance_type, params, block_rows, iteration < n_iter)
             results = (map if n_threads == 1 else pool.map)(run, *zip(*shares, strict=True))
             log_likelihood, sums = (sum(parts) for parts in zip(*results, strict=True))
             if scatter is not None:
-                whiten = _factorise("tied", *params)[1][0]
-                log_likelihood -= 0.5 * float(((whiten @ scatter) * whiten).sum())
-                # The M-step adds the components' second moments, so T may stand in any one of them.
-                second = np.zeros((len(sums), len(pivot) * (len(pivot) + 1) // 2))
-                second[0] = scatter[np.triu_indices(len(pivot))]
-                sums = np.hstack([sums, second])
-            if moments:
-                params = _m_step(covariance_type, sums, params[1] if not features else 0 * params[1], reg_covar)
+                whiten = _factorise(covariance_type, *params)[1][0]
+                log_likelihood -= 0.5 * float(np.vdot(whiten @ scatter, whiten))
+                # The M-step adds up the components' second moments, so T may stand with any one of them.
+                sums = np.hstack([sums, np.outer(np.arange(len(sums)) == 0, scatter[upper])])
+            if iteration < n_iter:
+                params = _m_step(covariance_type, sums, params[1] * (not features), reg_covar)
     weights, means, covariances = (p.astype(x.dtype) for p in (params[0], params[1] + pivot, params[2]))
     return BaselineResult(weights, means, covariances, log_likelihood, n_iter)

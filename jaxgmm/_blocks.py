@@ -28,10 +28,9 @@ def sum_over_blocks(fn: Callable[..., T], rows: tuple[Array, ...], block_size: i
     `rows` are arrays that share their first axis; blocks are visited in order, so the sum is deterministic.
     """
     body, tail, n_blocks, rest = _split(rows, block_size)
-    total: T | None = None
     if n_blocks == 1:
         total = fn(*(b[0] for b in body))
-    elif n_blocks > 1:
+    else:
         shapes = jax.eval_shape(fn, *(b[0] for b in body))
         zero = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
 
@@ -39,10 +38,7 @@ def sum_over_blocks(fn: Callable[..., T], rows: tuple[Array, ...], block_size: i
             return jax.tree.map(jnp.add, carry, fn(*block)), None
 
         total, _ = jax.lax.scan(add, zero, body)
-    if rest or total is None:
-        last = fn(*tail)
-        total = last if total is None else jax.tree.map(jnp.add, total, last)
-    return total
+    return jax.tree.map(jnp.add, total, fn(*tail)) if rest else total
 
 
 def map_over_blocks(fn: Callable[..., T], rows: tuple[Array, ...], block_size: int) -> T:

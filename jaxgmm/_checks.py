@@ -159,5 +159,5 @@ def check_key(key: Any, why: str) -> jax.Array:
     if isinstance(key, jax.Array) and jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key):
         return key
     if getattr(key, "shape", None) == (2,) and np.dtype(key.dtype) == np.uint32:
-        return jax.random.wrap_key_data(np.asarray(key))
+        return jax.random.wrap_key_data(jax.numpy.asarray(key))
     raise UsageError(f"key must be a JAX random key or an integer seed, got {type(key).__name__}")

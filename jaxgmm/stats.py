@@ -48,8 +48,7 @@ class SuffStats:
             xx_sum=self.xx_sum + other.xx_sum,
             pivot=self.pivot,
             log_likelihood=self.log_likelihood + other.log_likelihood,
-            classification_log_likelihood=self.classification_log_likelihood
-            + other.classification_log_likelihood,
+            classification_log_likelihood=self.classification_log_likelihood + other.classification_log_likelihood,
             weight_sum=self.weight_sum + other.weight_sum,
         )
 

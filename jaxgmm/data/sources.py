@@ -137,9 +137,7 @@ def _open(source: str, header: bool | None) -> np.ndarray | text.Layout:
     for start, kind in _BINARY.items():
         if magic.startswith(start):
             raise DataError(f"{source} is {kind}, which is not read here. Convert it to .npy or .csv")
-    return text.survey(
-        source, lambda: open(path, encoding="utf-8-sig"), tabs=suffix in (".tsv", ".tab"), header=header
-    )
+    return text.survey(source, lambda: open(path, encoding="utf-8-sig"), tabs=suffix in (".tsv", ".tab"), header=header)
 
 
 def _split_member(source: str) -> tuple[Path, str | None]:
@@ -299,9 +297,7 @@ def _choose(
     label_column: ColumnKey | None,
     source: str,
 ) -> _Choice:
-    weight, label = (
-        None if key is None else _single(key, names, source) for key in (weight_column, label_column)
-    )
+    weight, label = (None if key is None else _single(key, names, source) for key in (weight_column, label_column))
     if weight is not None and weight == label:
         raise UsageError(f"{source}: {names[weight]!r} cannot be both the weight and the label column")
     chosen = list(range(len(names))) if columns is None else _indices(columns, names, source)

@@ -20,6 +20,7 @@ class Synthetic:
 
     Where the number of samples of each component is fixed, not random, `weights` are fractions of samples.
     """
+
     x: np.ndarray  # N × D, float64
     labels: np.ndarray  # N, the component of each row
     weights: np.ndarray  # K
@@ -106,7 +107,11 @@ def make_random(
 
 
 def make_blobs(
-    n_samples: int = 2000, n_components: int = 4, n_features: int = 2, std: float = 0.9, seed: int = 2,
+    n_samples: int = 2000,
+    n_components: int = 4,
+    n_features: int = 2,
+    std: float = 0.9,
+    seed: int = 2,
     box: float = 10.0,
 ) -> Synthetic:
     """Round clusters of one size at random places.
@@ -133,8 +138,10 @@ def make_blobs(
 
 
 def make_1d_blobs(
-    sizes: Sequence[int] = (30, 40, 20), means: Sequence[float] = (-2, 0, 2),
-    stds: Sequence[float] = (1, 0.8, 1.5), seed: int = 0,
+    sizes: Sequence[int] = (30, 40, 20),
+    means: Sequence[float] = (-2, 0, 2),
+    stds: Sequence[float] = (1, 0.8, 1.5),
+    seed: int = 0,
 ) -> Synthetic:
     """Clusters on a line, by default few samples that overlap.
 
@@ -220,9 +227,7 @@ def _on_a_line(name: str, sizes: ArrayLike, means: ArrayLike, variances: ArrayLi
     return _draw(name, np.random.default_rng(seed), sizes, mu, var)
 
 
-def _draw(
-    name: str, rng: np.random.Generator, sizes: ArrayLike, means: ArrayLike, covariances: ArrayLike
-) -> Synthetic:
+def _draw(name: str, rng: np.random.Generator, sizes: ArrayLike, means: ArrayLike, covariances: ArrayLike) -> Synthetic:
     n, mu, sigma = np.asarray(sizes), np.asarray(means, np.float64), np.asarray(covariances, np.float64)
     shape = (len(n), mu.shape[1] if mu.ndim == 2 else 0)
     if mu.shape != shape or sigma.shape != (*shape, shape[1]) or n.min(initial=0) < 0 or n.sum() == 0:

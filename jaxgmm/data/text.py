@@ -36,9 +36,7 @@ class Layout:
         return f"{self.source}, line {line}, column {column} ({self.columns[column]!r})"
 
 
-def survey(
-    source: str, opener: Callable[[], TextIO], *, tabs: bool = False, header: bool | None = None
-) -> Layout:
+def survey(source: str, opener: Callable[[], TextIO], *, tabs: bool = False, header: bool | None = None) -> Layout:
     """Find the delimiter, the header and the number of columns from the first lines.
 
     Leading lines that begin with ``#`` are comments; the last of them names the columns when it has one word
@@ -92,8 +90,8 @@ def survey(
 def load(layout: Layout, numeric: Sequence[int], text: int | None = None) -> tuple[np.ndarray, list[str]]:
     """The chosen columns as float64 (N, len(numeric)), and the cells of column `text` as strings.
 
-    Every row must have every column, also those that are not chosen. A number cut short at the very end of a
-    file is still a number: that is the one injury that cannot be seen here.
+    Every row must have every column, also those that are not chosen. When a file was cut inside its very last
+    cell, what remains is a number or a word like any other: that is the one injury that cannot be seen here.
     """
     width, wanted = len(layout.first_row), set(numeric)
     plain = text is None and list(numeric) == list(range(width))
@@ -241,7 +239,7 @@ def _find_fault(layout: Layout, numeric: Sequence[int], text: int | None) -> Non
             row = _cells(line, layout.delimiter, layout.source, number)
             if len(row) != width:
                 end, cut = min(len(row), width), "" if line.endswith("\n") else " (was the file cut short?)"
-                what = f"{row[end]!r} is too many" if len(row) > width else f"{layout.columns[end]!r} is missing"
+                what = f"{layout.columns[end]!r} is missing" if end < width else f"{row[end]!r} is too many"
                 raise DataError(
                     f"{layout.source}, line {number}, column {end}: {what}; fields here: {len(row)}, on line "
                     f"{layout.first_line}: {width}{cut}. Correct the line or remove it"

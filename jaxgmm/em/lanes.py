@@ -50,9 +50,7 @@ def _start(params: GMMParams) -> EMState:
 
 
 @jax.jit
-def _burst(
-    state: EMState, x: Array, weight: Array, options: EMOptions, limit: Array
-) -> tuple[EMState, Array]:
+def _burst(state: EMState, x: Array, weight: Array, options: EMOptions, limit: Array) -> tuple[EMState, Array]:
     """Up to `limit` iterations of every running lane; log-likelihoods (BURST, L), NaN where a lane was idle."""
     lanes = state.status.shape[0]
     history = jnp.full((BURST, lanes), jnp.nan, x.dtype)

@@ -81,16 +81,12 @@ def best_restart(lanes: LanesResult) -> int:
     )
 
 
-def summarise(
-    lanes: LanesResult, rows: Rows, n_components: int, init: str, options: EMOptions
-) -> FitResult:
+def summarise(lanes: LanesResult, rows: Rows, n_components: int, init: str, options: EMOptions) -> FitResult:
     """The best of the restarts in data units; `FitError` if none has a finite state."""
     i = best_restart(lanes)
     status = Status(int(lanes.status[i]))
     if not np.isfinite(lanes.log_likelihood[i]):
-        raise FitError(
-            f"no start gave a usable model with {n_components} components: {describe(status)}", status
-        )
+        raise FitError(f"no start gave a usable model with {n_components} components: {describe(status)}", status)
     centred = select_components(take(lanes.params, i), np.arange(n_components))
     params = as_dtype(translate(as_dtype(centred, np.float64), rows.offset), rows.dtype)
     n_iter = int(lanes.n_iter[i])

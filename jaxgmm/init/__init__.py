@@ -17,8 +17,7 @@ from jaxgmm.params import GMMParams
 __all__ = ["INIT_METHODS", "StartMethod", "get_start", "make_starts"]
 
 _METHODS: dict[str, StartMethod] = {
-    method.name: method
-    for method in (KMeans(), KMeansPlusPlus(), RandomResponsibilities(), RandomRows(), Orthant())
+    method.name: method for method in (KMeans(), KMeansPlusPlus(), RandomResponsibilities(), RandomRows(), Orthant())
 }
 
 INIT_METHODS: tuple[str, ...] = tuple(_METHODS)

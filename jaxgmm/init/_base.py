@@ -42,9 +42,7 @@ class StartMethod(Protocol):
         ...
 
 
-def params_from_rows(
-    start: StartRows, x: Array, weight: Array, covariance_type: str, reg_covar: Array
-) -> GMMParams:
+def params_from_rows(start: StartRows, x: Array, weight: Array, covariance_type: str, reg_covar: Array) -> GMMParams:
     """One M-step on given responsibilities; a component that no row belongs to is inactive (weight 0)."""
     n_components, n_features = start.pivot.shape
     family = get_family(covariance_type)

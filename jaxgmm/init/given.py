@@ -1,0 +1,175 @@
+"""Starts that the user gives: known parameters, labels, responsibilities or means."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from jaxgmm._blocks import map_over_blocks
+from jaxgmm._checks import check_data, check_weights, precision_context
+from jaxgmm._numerics import MAX_BLOCK
+from jaxgmm._status import DataError, UsageError
+from jaxgmm.covariance import get_family
+from jaxgmm.data.rows import pad_rows, pad_vector
+from jaxgmm.init._base import StartRows, params_from_rows
+from jaxgmm.init._centres import nearest_centre
+from jaxgmm.params import GMMParams, as_dtype, translate
+
+
+def check_params(params: GMMParams, *, n_features: int | None = None) -> None:
+    """Raise `DataError` unless shapes agree, numbers are finite, weights sum to 1 and covariances are sound."""
+    weights, means, covariances = (np.asarray(a) for a in (params.weights, params.means, params.covariances))
+    if means.ndim != 2 or weights.shape != means.shape[:1]:
+        raise DataError(f"weights {weights.shape} and means {means.shape} must have shapes (K) and (K, D)")
+    shape = params.family.shape(*means.shape)
+    if covariances.shape != shape:
+        raise DataError(f"{params.covariance_type} covariances must have shape {shape}, got {covariances.shape}")
+    if n_features is not None and means.shape[1] != n_features:
+        raise DataError(f"the parameters have {means.shape[1]} features, but x has {n_features} columns")
+    for name, array in (("weights", weights), ("means", means), ("covariances", covariances)):
+        if not np.isfinite(array).all():
+            raise DataError(f"{name} contain NaN or infinity; give finite starting values")
+    if (weights < 0).any() or not np.isclose(weights.sum(), 1.0, rtol=0, atol=1e-4):
+        raise DataError(f"weights must be at least 0 and sum to 1, got a sum of {weights.sum():.6g}")
+    with precision_context(np.float64):
+        factor = np.asarray(params.family.factor(jnp.asarray(covariances, np.float64)))
+    if not np.isfinite(factor).all():
+        raise DataError(f"a {params.covariance_type} covariance is not positive definite; raise its diagonal")
+
+
+def make_params(
+    weights: Any, means: Any, covariances: Any = None, covariance_type: str = "full", *, precisions: Any = None
+) -> GMMParams:
+    """A mixture from known parameters, checked; give covariances or precisions, in the family's shape.
+
+    weights (K) sum to 1; means (K, D); covariances: full (K, D, D), tied (D, D), diag (K, D),
+    spherical (K,), tied_diag (D,), tied_spherical a scalar, in data units squared.
+
+    >>> make_params([0.5, 0.5], [[0.0], [4.0]], [[1.0], [1.0]], "diag").n_components
+    2
+    """
+    if (covariances is None) == (precisions is None):
+        raise UsageError("give either covariances or precisions")
+    family = get_family(covariance_type)
+    arrays = [np.asarray(a) for a in (weights, means, precisions if covariances is None else covariances)]
+    dtype = np.float32 if all(a.dtype == np.float32 for a in arrays) else np.float64
+    w, m, c = (a.astype(dtype) for a in arrays)
+    if covariances is None and m.ndim == 2 and c.shape == family.shape(*m.shape):
+        with precision_context(dtype), np.errstate(divide="ignore"):
+            c = np.asarray(family.from_precisions(jnp.asarray(c)))
+    params = GMMParams(weights=w, means=m, covariances=c, covariance_type=family.name)
+    check_params(params)
+    return params
+
+
+def params_from_responsibilities(
+    x: Any,
+    responsibilities: Any,
+    *,
+    covariance_type: str = "full",
+    sample_weight: Any = None,
+    reg_covar: float = 1e-6,
+) -> GMMParams:
+    """One M-step on given responsibilities: a start for ``fit(..., init=params)``.
+
+    x: (N, D). responsibilities: (N, K) >= 0, one column per component; rows need not sum to 1.
+
+    >>> params_from_responsibilities([[0.0], [1.0], [9.0]], [[1, 0], [1, 0], [0, 1]]).means.tolist()
+    [[0.5], [9.0]]
+    """
+    rows = check_data(x)
+    shares = check_data(responsibilities, name="responsibilities").astype(rows.dtype, copy=False)
+    if len(shares) != len(rows):
+        raise DataError(f"responsibilities have {len(shares)} rows, but x has {len(rows)}; give one row per row of x")
+    if (shares < 0).any():
+        raise DataError(f"responsibilities must be at least 0, got {shares.min():g}")
+    empty = np.flatnonzero(shares.sum(axis=0) == 0)
+    if len(empty):
+        raise DataError(f"no row belongs to component {int(empty[0])}; give every component at least one row")
+    family = get_family(covariance_type)
+    weight = check_weights(sample_weight, len(rows), rows.dtype)
+    offset = rows.mean(axis=0, dtype=np.float64)
+    with precision_context(rows.dtype):
+        params = _m_step_on_rows(
+            pad_rows(rows, rows.dtype, offset),
+            pad_vector(weight, rows.dtype),
+            pad_rows(shares, rows.dtype),
+            np.asarray(reg_covar, rows.dtype),
+            covariance_type=family.name,
+        )
+        params = translate(as_dtype(params, np.float64), offset)
+    return as_dtype(params, rows.dtype)
+
+
+def params_from_labels(
+    x: Any,
+    labels: Any,
+    *,
+    covariance_type: str = "full",
+    sample_weight: Any = None,
+    reg_covar: float = 1e-6,
+) -> GMMParams:
+    """The maximum-likelihood mixture of a hard partition; component k is the k-th label in sorted order.
+
+    x: (N, D). labels: (N) of any sortable type.
+
+    >>> params_from_labels([[0.0], [1.0], [9.0]], ["a", "a", "b"]).weights.round(3).tolist()
+    [0.667, 0.333]
+    """
+    found, codes = np.unique(np.asarray(labels), return_inverse=True)
+    if codes.ndim != 1:
+        raise DataError(f"labels must be one per row, got shape {np.shape(labels)}")
+    return params_from_responsibilities(
+        x,
+        np.eye(len(found))[codes],
+        covariance_type=covariance_type,
+        sample_weight=sample_weight,
+        reg_covar=reg_covar,
+    )
+
+
+def params_from_means(
+    x: Any,
+    means: Any,
+    *,
+    covariance_type: str = "full",
+    sample_weight: Any = None,
+    reg_covar: float = 1e-6,
+) -> GMMParams:
+    """Every row to the nearest of the given means (K, D), then one M-step.
+
+    >>> params_from_means([[0.0], [1.0], [9.0]], [[0.2], [8.0]]).means.tolist()
+    [[0.5], [9.0]]
+    """
+    rows = check_data(x)
+    centres = check_data(means, name="means", n_features=rows.shape[1]).astype(rows.dtype, copy=False)
+    offset = rows.mean(axis=0, dtype=np.float64)
+    with precision_context(rows.dtype):
+        nearest = np.asarray(_nearest(pad_rows(rows, rows.dtype, offset), (centres - offset).astype(rows.dtype)))[
+            : len(rows)
+        ]
+    missing = sorted(set(range(len(centres))) - set(nearest.tolist()))
+    if missing:
+        raise DataError(f"no row of x is nearest to mean {missing[0]}; move it into the data or leave it out")
+    return params_from_labels(
+        rows, nearest, covariance_type=covariance_type, sample_weight=sample_weight, reg_covar=reg_covar
+    )
+
+
+@partial(jax.jit, static_argnames="covariance_type")
+def _m_step_on_rows(x: Array, weight: Array, shares: Array, reg_covar: Array, *, covariance_type: str) -> GMMParams:
+    pivot = jnp.zeros((shares.shape[1], x.shape[1]), x.dtype)
+    start = StartRows(lambda _, share: share, (shares,), pivot)
+    return params_from_rows(start, x, weight, covariance_type, reg_covar)
+
+
+@jax.jit
+def _nearest(x: Array, centres: Array) -> Array:
+    active = jnp.ones(len(centres), bool)
+    block = partial(nearest_centre, centres=centres, active=active)
+    return map_over_blocks(lambda rows: jnp.argmax(block(rows), axis=1), (x,), MAX_BLOCK)
