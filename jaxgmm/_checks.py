@@ -37,7 +37,7 @@ def _as_float(array: np.ndarray, name: str) -> np.ndarray:
                 raise TypeError
             converted = array.astype(np.float64)
         except (TypeError, ValueError):
-            found = next((repr(v) for v in array.ravel() if not _is_number(v)), str(array.dtype))
+            found = next((repr(v) for v in array.ravel() if not is_number(v)), str(array.dtype))
             raise DataError(
                 f"{name} must hold numbers, but contains {found[:60]}; drop or encode such columns first"
             ) from None
@@ -48,7 +48,7 @@ def _as_float(array: np.ndarray, name: str) -> np.ndarray:
     return array.astype(np.dtype(target).newbyteorder("="), copy=False)
 
 
-def _is_number(value: Any) -> bool:
+def is_number(value: Any) -> bool:
     return isinstance(value, (int, float, np.number)) and not isinstance(value, complex)
 
 

@@ -4,7 +4,8 @@
     log p(x)        = logsumexp_k [ log w_k + log N(x | μ_k, Σ_k) ]
     r_k(x)          = w_k N(x | μ_k, Σ_k) / p(x)
 
-The deviation x − μ is taken first, so that an offset of the data costs no digits.
+The deviation x − μ is taken first, so that an offset of the data costs no digits. Where a function takes
+`GMMParams` it also takes their `Factors`.
 """
 
 from __future__ import annotations
@@ -48,13 +49,12 @@ def normalise(joint: Array) -> tuple[Array, Array, Array]:
     return anchor + jnp.log(total), terms / total, peak
 
 
-def _block(params: GMMParams, x: Array, block_size: int | None) -> int:
-    return block_size or default_block_size(params.n_components, params.n_features, x.dtype.itemsize)
-
-
-def _per_row(params: GMMParams, x: Array, block_size: int | None, kind: str) -> Array:
+def _per_row(params: GMMParams | Factors, x: Array, block_size: int | None, kind: str) -> Array:
     """One output of the density per row, blocked: which one is `kind`."""
-    factors = factorize(params)
+    factors = params if isinstance(params, Factors) else factorize(params)
+    n_components, n_features = factors.means.shape
+    x = jnp.asarray(x)
+    block_size = block_size or default_block_size(n_components, n_features, x.dtype.itemsize)
 
     def block(rows: Array) -> Array:
         delta = deviations(factors, rows)
@@ -70,29 +70,29 @@ def _per_row(params: GMMParams, x: Array, block_size: int | None, kind: str) -> 
             return (joint - log_sum).T
         return resp.T
 
-    return map_over_blocks(block, (jnp.asarray(x),), _block(params, x, block_size))
+    return map_over_blocks(block, (x,), block_size)
 
 
-def component_log_prob(params: GMMParams, x: Array, *, block_size: int | None = None) -> Array:
+def component_log_prob(params: GMMParams | Factors, x: Array, *, block_size: int | None = None) -> Array:
     """log N(x_n | μ_k, Σ_k) without the weights, shape (N, K)."""
     return _per_row(params, x, block_size, "component_log_prob")
 
 
-def log_prob(params: GMMParams, x: Array, *, block_size: int | None = None) -> Array:
+def log_prob(params: GMMParams | Factors, x: Array, *, block_size: int | None = None) -> Array:
     """log p(x_n) in nats, shape (N)."""
     return _per_row(params, x, block_size, "log_prob")
 
 
-def responsibilities(params: GMMParams, x: Array, *, block_size: int | None = None) -> Array:
+def responsibilities(params: GMMParams | Factors, x: Array, *, block_size: int | None = None) -> Array:
     """Posterior membership r_nk, shape (N, K); rows sum to 1."""
     return _per_row(params, x, block_size, "responsibilities")
 
 
-def log_responsibilities(params: GMMParams, x: Array, *, block_size: int | None = None) -> Array:
+def log_responsibilities(params: GMMParams | Factors, x: Array, *, block_size: int | None = None) -> Array:
     """log r_nk, shape (N, K), −inf for inactive components."""
     return _per_row(params, x, block_size, "log_resp")
 
 
-def predict(params: GMMParams, x: Array, *, block_size: int | None = None) -> Array:
+def predict(params: GMMParams | Factors, x: Array, *, block_size: int | None = None) -> Array:
     """The most probable component of each row, int32 (N)."""
     return _per_row(params, x, block_size, "predict")

@@ -20,7 +20,7 @@ from jaxgmm._numerics import next_power_of_two
 from jaxgmm._status import DataError, UsageError
 from jaxgmm.data.rows import Rows, pad_rows, pad_vector, prepare_rows
 from jaxgmm.init._orthant import MAX_FEATURES, MIN_SHARE, orthant_seeds
-from jaxgmm.params import GMMParams, as_dtype
+from jaxgmm.params import Factors, GMMParams, as_dtype
 from jaxgmm.stats import SuffStats
 
 
@@ -31,7 +31,7 @@ def rows_of(x: np.ndarray, sample_weight: Any) -> Rows:
         return prepare_rows(x, weight)
 
 
-def _common_dtype(params: GMMParams, x: np.ndarray) -> np.dtype:
+def _common_dtype(params: GMMParams | Factors, x: np.ndarray) -> np.dtype:
     """The wider of model and data: a float64 model scores float32 rows in float64."""
     return np.result_type(np.float32, np.dtype(params.means.dtype), x.dtype)
 
@@ -41,7 +41,7 @@ def _per_row(fn: Callable[..., jax.Array]) -> Callable[..., Any]:
     compiled = jax.jit(fn, static_argnames="block_size")
 
     @functools.wraps(fn)
-    def public(params: GMMParams, x: Any, *, block_size: int | None = None) -> Any:
+    def public(params: GMMParams | Factors, x: Any, *, block_size: int | None = None) -> Any:
         if is_traced(params, x):
             return fn(params, x, block_size=block_size)
         rows = check_data(x, n_features=params.n_features)
@@ -128,7 +128,7 @@ def score(params: GMMParams, x: Any, sample_weight: Any = None) -> float:
     return float(np.sum(weight * values, dtype=np.float64) / np.sum(weight, dtype=np.float64))
 
 
-def uncertainty(params: GMMParams, x: Any) -> np.ndarray:
+def uncertainty(params: GMMParams | Factors, x: Any) -> np.ndarray:
     """1 − max_k r_nk: the probability that `predict` is wrong if the model is right, shape (N)."""
     return np.asarray(1.0 - responsibilities(params, x).max(axis=1))
 

@@ -9,7 +9,7 @@ compiled program of K components serves every smaller component count.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +19,8 @@ from jax import Array
 from jaxgmm._numerics import LOG_2PI, safe_log
 from jaxgmm._pytree import pytree, replace, static_field
 from jaxgmm.covariance import CovarianceFamily, get_family
+
+T = TypeVar("T")
 
 
 @pytree
@@ -86,6 +88,11 @@ class Factors:
     covariance_type: str = static_field()
 
     @property
+    def n_features(self) -> int:
+        """D."""
+        return int(self.means.shape[-1])
+
+    @property
     def sound(self) -> Array:
         """Scalar bool: every active component has a positive definite covariance and finite parameters."""
         active = self.log_weights > -jnp.inf
@@ -145,6 +152,6 @@ def canonical_order(params: GMMParams) -> np.ndarray:
     return np.lexsort([*keys, -np.asarray(params.weights)])
 
 
-def as_dtype(params: GMMParams, dtype: Any) -> GMMParams:
-    """The parameters with every array converted on the host to `dtype`."""
-    return jax.tree.map(lambda a: np.asarray(a).astype(dtype, copy=False), params)
+def as_dtype(tree: T, dtype: Any) -> T:
+    """Parameters or factors with every array converted on the host to `dtype`."""
+    return jax.tree.map(lambda a: np.asarray(a).astype(dtype, copy=False), tree)

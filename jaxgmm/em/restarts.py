@@ -89,20 +89,17 @@ def summarise(lanes: LanesResult, rows: Rows, n_components: int, init: str, opti
         raise FitError(f"no start gave a usable model with {n_components} components: {describe(status)}", status)
     centred = select_components(take(lanes.params, i), np.arange(n_components))
     params = as_dtype(translate(as_dtype(centred, np.float64), rows.offset), rows.dtype)
-    n_iter = int(lanes.n_iter[i])
-    history = lanes.history[i, : n_iter + 1]
     return FitResult(
         params=params,
         log_likelihood=float(lanes.log_likelihood[i]),
         classification_log_likelihood=float(lanes.classification_log_likelihood[i]),
-        n_iter=n_iter,
-        status=status,
-        history=history[~np.isnan(history)],
         n_samples=rows.n_samples,
         weight_sum=rows.weight_sum,
         restart_log_likelihoods=np.asarray(lanes.log_likelihood, np.float64),
         restart_status=np.asarray(lanes.status),
         restart_n_iter=np.asarray(lanes.n_iter),
+        restart_history=lanes.history,
+        best_restart=i,
         init=init,
         options={name: getattr(options, name).item() for name in ("tol", "tol_mean", "reg_covar", "max_iter")},
     )

@@ -21,25 +21,40 @@ class FitResult:
 
     params: the best state found (NumPy leaves, in data units). log_likelihood: weighted sum over rows,
     belonging to `params`. classification_log_likelihood: Σ v_n max_k log w_k N(x_n | k).
-    n_iter: EM iterations of the winning restart. status: its stop code. history: its log-likelihood after
-    0, 1, 2 … iterations. n_samples: rows; weight_sum: Σ v_n (equal to n_samples without weights).
-    restart_log_likelihoods, restart_status, restart_n_iter (R): every restart; a restart without a usable
-    state has log-likelihood -inf. init: how it was started. options: tol, reg_covar, max_iter as used.
+    n_samples: rows; weight_sum: Σ v_n (equal to n_samples without weights).
+    restart_log_likelihoods, restart_status, restart_n_iter (R): every restart; one without a usable state has
+    log-likelihood -inf. restart_history (R, T): log-likelihoods after 0, 1, 2 … iterations, NaN past the end.
+    best_restart: which of them is returned. init: how it was started. options: tol, reg_covar, max_iter as used.
     """
 
     params: GMMParams
     log_likelihood: float
     classification_log_likelihood: float
-    n_iter: int
-    status: Status
-    history: np.ndarray
     n_samples: int
     weight_sum: float
     restart_log_likelihoods: np.ndarray
     restart_status: np.ndarray
     restart_n_iter: np.ndarray
+    restart_history: np.ndarray
+    best_restart: int
     init: str
     options: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def status(self) -> Status:
+        """Stop code of the winning restart."""
+        return Status(int(self.restart_status[self.best_restart]))
+
+    @property
+    def n_iter(self) -> int:
+        """EM iterations of the winning restart."""
+        return int(self.restart_n_iter[self.best_restart])
+
+    @property
+    def history(self) -> np.ndarray:
+        """Log-likelihoods of the winning restart after 0, 1, 2 … iterations."""
+        row = self.restart_history[self.best_restart]
+        return row[~np.isnan(row)]
 
     @property
     def converged(self) -> bool:

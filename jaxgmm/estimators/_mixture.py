@@ -1,0 +1,359 @@
+"""`GaussianMixture`: scikit-learn's mixture estimator on this package's EM, a drop-in with sample weights."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxgmm import criteria, functional
+from jaxgmm._checks import precision_context
+from jaxgmm._numerics import LOG_2PI
+from jaxgmm._options import em_options
+from jaxgmm._pytree import replace
+from jaxgmm._status import FitError, Status
+from jaxgmm.covariance import COVARIANCE_TYPES, get_family
+from jaxgmm.data.rows import Rows, prepare_rows
+from jaxgmm.em.lanes import run_lanes
+from jaxgmm.em.restarts import given_starts, random_starts, summarise
+from jaxgmm.em.result import FitResult
+from jaxgmm.estimators._protocol import (
+    EstimatorProtocol,
+    check_random_state,
+    convergence_warning,
+    require,
+    require_choice,
+    require_integer,
+    require_real,
+    validate_data,
+    validate_sample_weight,
+)
+from jaxgmm.init import INIT_METHODS, get_start
+from jaxgmm.params import Factors, GMMParams
+
+_ILL_DEFINED = (
+    "Fitting the mixture model failed because some components have ill-defined empirical covariance (for instance "
+    "caused by singleton or collapsed samples). Try to decrease the number of components, increase reg_covar, or "
+    "scale the input data."
+)
+
+
+class GaussianMixture(EstimatorProtocol):
+    """Gaussian mixture with the constructor, attributes, methods and defaults of scikit-learn's.
+
+    p(x) = Σ_k w_k N(x | μ_k, Σ_k), fitted by EM; all `n_init` starts run as one compiled batch. Data in float64
+    are computed in float64, data in float32 in float32. What differs from scikit-learn: rows may carry
+    `sample_weight`; `lower_bound_` belongs to the returned parameters; the returned state is the best one seen; the
+    families ``"tied_diag"`` and ``"tied_spherical"`` and the start ``"orthant"`` are added.
+
+    Parameters
+    ----------
+    n_components: K >= 1. covariance_type: "full", "tied", "diag", "spherical", "tied_diag" or "tied_spherical".
+    tol: stop when the mean log-likelihood changes by less. reg_covar: added to covariance diagonals, data units
+    squared. max_iter: largest number of EM iterations; 0 returns the start. n_init: independent starts, the best is
+    kept. init_params: "kmeans", "k-means++", "random", "random_from_data" or "orthant". weights_init (K), means_init
+    (K, D), precisions_init (shape of `precisions_`): replace that part of the start. random_state: seed, RandomState
+    or None. warm_start: go on from the last fit. verbose, verbose_interval: print progress after the fit.
+
+    Attributes
+    ----------
+    weights_ (K), means_ (K, D), covariances_, precisions_, precisions_cholesky_: full (K, D, D), tied (D, D), diag
+    (K, D), spherical (K,), tied_diag (D,), tied_spherical a scalar. converged_, n_iter_, lower_bound_ (mean
+    log-likelihood), lower_bounds_ (after each iteration), n_features_in_, feature_names_in_, result_ (`FitResult`
+    with every restart's log-likelihood and stop code).
+
+    >>> X = np.array([[1.0, 2.0], [1.0, 4.0], [1.0, 0.0], [10.0, 2.0], [10.0, 4.0], [10.0, 0.0]])
+    >>> gm = GaussianMixture(n_components=2, random_state=0).fit(X)
+    >>> sorted(gm.means_.round(3).tolist())
+    [[1.0, 2.0], [10.0, 2.0]]
+    """
+
+    def __init__(
+        self,
+        n_components: int = 1,
+        *,
+        covariance_type: str = "full",
+        tol: float = 1e-3,
+        reg_covar: float = 1e-6,
+        max_iter: int = 100,
+        n_init: int = 1,
+        init_params: str = "kmeans",
+        weights_init: Any = None,
+        means_init: Any = None,
+        precisions_init: Any = None,
+        random_state: Any = None,
+        warm_start: bool = False,
+        verbose: int = 0,
+        verbose_interval: int = 10,
+    ) -> None:
+        self.n_components = n_components
+        self.covariance_type = covariance_type
+        self.tol = tol
+        self.reg_covar = reg_covar
+        self.max_iter = max_iter
+        self.n_init = n_init
+        self.init_params = init_params
+        self.weights_init = weights_init
+        self.means_init = means_init
+        self.precisions_init = precisions_init
+        self.random_state = random_state
+        self.warm_start = warm_start
+        self.verbose = verbose
+        self.verbose_interval = verbose_interval
+
+    # ------------------------------------------------------------------------------------------------ fitting
+
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> GaussianMixture:
+        """Fit the mixture to rows X (N, D) with optional weights (N); `y` is ignored. Returns self.
+
+        Warns `ConvergenceWarning` when max_iter was reached; raises ValueError when a covariance is ill-defined.
+        """
+        self._check_constructor()
+        x = validate_data(self, X, reset=True, min_samples=2)
+        weight = validate_sample_weight(self, sample_weight, len(x), x.dtype)
+        n_samples = int(np.count_nonzero(weight))
+        if n_samples < self.n_components:
+            raise ValueError(
+                f"Expected n_samples >= n_components but got n_components = {self.n_components}, "
+                f"n_samples = {n_samples}"
+            )
+        given = self._check_given(x.shape[1])
+        with precision_context(x.dtype):
+            self._adopt(self._run(prepare_rows(x, weight), given))
+        return self
+
+    def fit_predict(self, X: Any, y: Any = None, sample_weight: Any = None) -> np.ndarray:
+        """``fit(X).predict(X)``."""
+        return self.fit(X, y, sample_weight).predict(X)
+
+    def _check_constructor(self) -> None:
+        for name, minimum in (("n_components", 1), ("max_iter", 0), ("n_init", 1), ("verbose_interval", 1)):
+            require_integer(self, name, minimum)
+        require_real(self, "tol", 0.0)
+        require_real(self, "reg_covar", 0.0)
+        require_choice(self, "covariance_type", COVARIANCE_TYPES)
+        require_choice(self, "init_params", INIT_METHODS)
+        boolean = isinstance(self.warm_start, (bool, np.bool_, int))
+        require(self, "warm_start", boolean, "an instance of 'bool' or an instance of 'numpy.bool'")
+        verbose = isinstance(self.verbose, (bool, np.bool_, int, np.integer)) and self.verbose >= 0
+        require(self, "verbose", verbose, "an int in the range [0, inf) or an instance of 'bool'")
+
+    def _check_given(self, n_features: int) -> dict[str, np.ndarray]:
+        """The checked parts of the start that the constructor gives, as float64 arrays."""
+        family = get_family(self.covariance_type)
+        shapes = {
+            "weights": (self.n_components,),
+            "means": (self.n_components, n_features),
+            "precisions": family.shape(self.n_components, n_features),
+        }
+        given: dict[str, np.ndarray] = {}
+        for name, shape in shapes.items():
+            value = getattr(self, f"{name}_init")
+            if value is None:
+                continue
+            array = np.asarray(value, np.float64)
+            label = f"{self.covariance_type} precision" if name == "precisions" else name
+            if array.shape != shape:
+                raise ValueError(f"The parameter '{label}' should have the shape of {shape}, but got {array.shape}")
+            given[name] = array
+        if "weights" in given:
+            weights = given["weights"]
+            if (weights < 0).any() or (weights > 1).any():
+                raise ValueError(
+                    "The parameter 'weights' should be in the range [0, 1], but got max value "
+                    f"{weights.min():.5f}, min value {weights.max():.5f}"
+                )
+            atol = 1e-6 if np.asarray(self.weights_init).dtype == np.float32 else 1e-8
+            if abs(1.0 - weights.sum()) > atol:
+                raise ValueError(
+                    f"The parameter 'weights' should be normalized, but got sum(weights) = {weights.sum():.5f}"
+                )
+        if "precisions" in given:
+            self._check_precisions(given["precisions"])
+        return given
+
+    def _check_precisions(self, precisions: np.ndarray) -> None:
+        family = get_family(self.covariance_type)
+        matrices = family.name in ("full", "tied")
+        if matrices:
+            symmetric = np.allclose(precisions, np.swapaxes(precisions, -1, -2))
+            if not symmetric or not (np.linalg.eigvalsh(precisions) > 0).all():
+                raise ValueError(f"'{self.covariance_type} precision' should be symmetric, positive-definite")
+        elif (precisions <= 0).any():
+            raise ValueError(f"'{self.covariance_type} precision' should be positive")
+
+    def _run(self, rows: Rows, given: dict[str, np.ndarray]) -> FitResult:
+        """Start every lane, run EM, and keep the best."""
+        family = get_family(self.covariance_type)
+        options = em_options(rows.dtype, tol=0.0, tol_mean=self.tol, reg_covar=self.reg_covar, max_iter=self.max_iter)
+        rng = check_random_state(self.random_state)
+        if self.warm_start and hasattr(self, "converged_"):
+            starts, init = given_starts([self._params()], rows, self.n_components), "warm start"
+        elif len(given) == 3:
+            params = GMMParams(
+                weights=given["weights"],
+                means=given["means"],
+                covariances=np.asarray(family.from_precisions(jax.numpy.asarray(given["precisions"], rows.dtype))),
+                covariance_type=family.name,
+            )
+            starts, init = given_starts([params], rows, self.n_components), "given"
+        else:
+            n_init = self.n_init if get_start(self.init_params).random else 1
+            keys = jax.random.split(jax.random.key(rng.randint(2**31 - 1)), n_init)
+            everything = np.ones((1, self.n_components), bool)
+            starts = random_starts(rows, keys, everything, self.init_params, family.name, options.reg_covar)
+            starts, init = _override(starts, given, rows), self.init_params
+        try:
+            result = summarise(run_lanes(starts, rows.x, rows.weight, options), rows, self.n_components, init, options)
+        except FitError:
+            raise self._ill_defined(rows.dtype) from None
+        if result.status in (Status.SINGULAR, Status.NONFINITE):
+            raise self._ill_defined(rows.dtype)
+        return result
+
+    def _ill_defined(self, dtype: np.dtype) -> ValueError:
+        hint = " The numerical accuracy can also be improved by passing float64 data instead of float32."
+        return ValueError(_ILL_DEFINED + (hint if dtype == np.float32 else ""))
+
+    def _adopt(self, result: FitResult) -> None:
+        """Set the fitted attributes from a result, print what `verbose` asks for, warn if not converged."""
+        self.result_ = result
+        self.weights_, self.means_ = result.params.weights, result.params.means
+        self.covariances_ = result.params.covariances
+        factor = self.params_family.factor(jax.numpy.asarray(self.covariances_))
+        self.precisions_cholesky_ = np.asarray(factor)
+        self.precisions_ = np.asarray(self.params_family.precisions(factor))
+        self.converged_ = result.converged
+        self.n_iter_ = result.n_iter
+        self.lower_bound_ = result.score
+        self.lower_bounds_ = [float(v) / result.weight_sum for v in result.history[1:]]
+        if self.verbose:
+            self._print_progress(result)
+        if not self.converged_ and self.max_iter > 0:
+            warnings.warn(
+                "Best performing initialization did not converge. Try different init parameters, or increase "
+                "max_iter, tol, or check for degenerate data.",
+                convergence_warning(),
+                stacklevel=3,
+            )
+
+    @property
+    def params_family(self) -> Any:
+        """The covariance family object."""
+        return get_family(self.covariance_type)
+
+    def _print_progress(self, result: FitResult) -> None:
+        """scikit-learn's messages, printed once the compiled fit is over."""
+        for r, history in enumerate(result.restart_history / result.weight_sum):
+            print(f"Initialization {r}")
+            for i in range(self.verbose_interval, int(result.restart_n_iter[r]) + 1, self.verbose_interval):
+                change = f"\t ll change {history[i] - history[i - 1]:.5f}" if self.verbose >= 2 else ""
+                print(f"  Iteration {i}{change}")
+            ended = "converged" if result.restart_status[r] == Status.CONVERGED else "did not converge"
+            bound = f" lower bound {np.nanmax(history):.5f}." if self.verbose >= 2 else ""
+            print(f"Initialization {ended}.{bound}")
+
+    # ---------------------------------------------------------------------------------------------- inference
+
+    def _params(self) -> GMMParams:
+        """The fitted parameters as a pytree."""
+        return GMMParams(
+            weights=np.asarray(self.weights_),
+            means=np.asarray(self.means_),
+            covariances=np.asarray(self.covariances_),
+            covariance_type=self.params_family.name,
+        )
+
+    def _factors(self) -> Factors:
+        """Factors from `precisions_cholesky_`, which users may set by hand."""
+        means, factor = np.asarray(self.means_), np.asarray(self.precisions_cholesky_)
+        n_components, n_features = means.shape
+        with precision_context(factor.dtype), np.errstate(divide="ignore"):
+            half_log_det = self.params_family.half_log_det(jax.numpy.asarray(factor), n_components, n_features)
+            return Factors(
+                log_weights=np.log(np.asarray(self.weights_)),  # type: ignore[arg-type]
+                means=means,
+                factor=factor,  # type: ignore[arg-type]
+                log_norm=np.asarray(half_log_det) - 0.5 * n_features * LOG_2PI,
+                covariance_type=self.params_family.name,
+            )
+
+    def _rows(self, X: Any) -> np.ndarray:
+        self._check_is_fitted()
+        return validate_data(self, X, reset=False)
+
+    def score_samples(self, X: Any) -> np.ndarray:
+        """log p(x_n) of every row, nats, shape (N)."""
+        return functional.log_prob(self._factors(), self._rows(X))
+
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
+        """Mean log-likelihood Σ v_n log p(x_n) / Σ v_n, nats per row; `y` is ignored."""
+        total, weight_sum = self._total(X, sample_weight)
+        return total / weight_sum
+
+    def _total(self, X: Any, sample_weight: Any) -> tuple[float, float]:
+        """Σ v_n log p(x_n) and Σ v_n."""
+        values = self.score_samples(X).astype(np.float64)
+        weight = validate_sample_weight(self, sample_weight, len(values), np.float64)
+        return float(weight @ values), float(weight.sum())
+
+    def predict(self, X: Any) -> np.ndarray:
+        """The most probable component of every row, int64 (N)."""
+        return functional.predict(self._factors(), self._rows(X)).astype(np.int64)
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Posterior membership of every row, shape (N, K); rows sum to 1."""
+        return functional.responsibilities(self._factors(), self._rows(X))
+
+    def uncertainty(self, X: Any) -> np.ndarray:
+        """1 − max_k of `predict_proba`, shape (N)."""
+        return functional.uncertainty(self._factors(), self._rows(X))
+
+    def sample(self, n_samples: int = 1) -> tuple[np.ndarray, np.ndarray]:
+        """`n_samples` draws grouped by component: X (n, D) float64 and labels int64 (n)."""
+        self._check_is_fitted()
+        if n_samples < 1:
+            raise ValueError(f"Invalid value for 'n_samples': {n_samples} . The sampling requires at least one sample.")
+        seed = check_random_state(self.random_state).randint(2**31 - 1)
+        x, labels = functional.sample(self._params(), int(seed), int(n_samples))
+        order = np.argsort(labels, kind="stable")
+        return x[order].astype(np.float64), labels[order].astype(np.int64)
+
+    # ----------------------------------------------------------------------------------------------- criteria
+
+    def _n_parameters(self) -> int:
+        """Free parameters of the model."""
+        return criteria.n_parameters(self.covariance_type, *np.shape(self.means_))
+
+    def aic(self, X: Any, sample_weight: Any = None) -> float:
+        """Akaike's criterion on X; smaller is better."""
+        return criteria.aic(self._total(X, sample_weight)[0], self._n_parameters())
+
+    def bic(self, X: Any, sample_weight: Any = None) -> float:
+        """Schwarz's criterion on X; smaller is better."""
+        total, weight_sum = self._total(X, sample_weight)
+        return criteria.bic(total, self._n_parameters(), weight_sum)
+
+    def icl(self, X: Any, sample_weight: Any = None) -> float:
+        """Integrated completed likelihood on X; smaller is better."""
+        total, weight_sum = self._total(X, sample_weight)
+        certainty = np.log(self.predict_proba(X).astype(np.float64).max(axis=1))
+        weight = validate_sample_weight(self, sample_weight, len(certainty), np.float64)
+        return criteria.icl(total + float(weight @ certainty), self._n_parameters(), weight_sum)
+
+
+def _override(starts: GMMParams, given: dict[str, np.ndarray], rows: Rows) -> GMMParams:
+    """Replace the given parts in every lane of the starts (which are in centred units)."""
+    lanes, dtype = starts.weights.shape[0], rows.dtype
+    changes: dict[str, Any] = {}
+    if "weights" in given:
+        changes["weights"] = given["weights"]
+    if "means" in given:
+        changes["means"] = given["means"] - rows.offset
+    if "precisions" in given:
+        changes["covariances"] = starts.family.from_precisions(jax.numpy.asarray(given["precisions"], dtype))
+    return replace(
+        starts, **{name: np.broadcast_to(np.asarray(v, dtype), (lanes, *np.shape(v))) for name, v in changes.items()}
+    )
