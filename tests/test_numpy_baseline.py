@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks.numpy_baseline import BaselineResult, fit
-from tests.oracles import mclust
-from tests.oracles import numpy_gmm as oracle
+from tests.oracles import mclust, numpy_gmm as oracle
 
 FAMILIES = ("full", "tied", "diag", "spherical")
 N_ITER = 4
@@ -53,14 +52,14 @@ def test_float32_is_close(covariance_type: str) -> None:
     x, start = _problem(covariance_type)
     x32 = x.astype(np.float32)
     params, history = oracle.fit(x32, *start, covariance_type, N_ITER, 1e-3)
-    for kernel in ("auto", "features"):
+    for kernel in ("centred", "features"):
         result = fit(x32, *start, covariance_type, N_ITER, 1e-3, kernel=kernel)
         assert result.means.dtype == result.weights.dtype == result.covariances.dtype == np.float32
         assert _worst_error(result, params, history[-1]) < 2e-5
 
 
-def test_float32_holds_where_components_are_far_apart() -> None:
-    """What the centred kernel is for: widths of 1 at distances of 1000."""
+def test_float32_leaves_the_features_where_components_are_far_apart() -> None:
+    """Widths of 1 at distances of 1000: there "auto" must give up the features."""
     rng = np.random.default_rng(2)
     labels = np.arange(90) % 3
     x = (rng.normal(size=(90, 3)) + 1000.0 * labels[:, None]).astype(np.float32)
@@ -69,6 +68,10 @@ def test_float32_holds_where_components_are_far_apart() -> None:
     result = fit(x, *start, "full", 2, reg_covar=0.0)
     assert _relative_error(result.covariances, params[2]) < 1e-5
     assert result.log_likelihood == pytest.approx(history[-1], rel=1e-6)
+    assert result.log_likelihood == fit(x, *start, "full", 2, reg_covar=0.0, kernel="centred").log_likelihood
+    near, near_start = _problem("full")
+    auto, features = (fit(np.float32(near), *near_start, "full", 2, kernel=k) for k in ("auto", "features"))
+    assert auto.log_likelihood == features.log_likelihood
 
 
 @pytest.mark.parametrize("covariance_type", FAMILIES)

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from tests.oracles import mclust
-from tests.oracles import numpy_gmm as oracle
+from tests.oracles import mclust, numpy_gmm as oracle
 
 FAMILIES = oracle.COVARIANCE_TYPES
 MAIN_FAMILIES = ("full", "tied", "diag", "spherical")

@@ -38,7 +38,7 @@ def test_moments_agree_with_the_reported_parameters(truth):
         white = np.linalg.solve(np.linalg.cholesky(covariance), (rows - mean).T)
         error = 1 / np.sqrt(len(rows))
         np.testing.assert_allclose(white.mean(axis=1), 0.0, atol=4.5 * error)
-        np.testing.assert_allclose(np.cov(white), np.eye(len(mean))[..., :], atol=4.5 * np.sqrt(2) * error)
+        np.testing.assert_allclose(np.atleast_2d(np.cov(white)), np.eye(len(mean)), atol=4.5 * np.sqrt(2) * error)
         fraction = len(rows) / len(truth.x)
         assert abs(fraction - truth.weights[k]) < 4.5 * np.sqrt(fraction / len(truth.x))
 
@@ -118,7 +118,7 @@ def test_a_component_of_weight_zero_is_never_drawn():
     ("arguments", "words"),
     [
         ((5, [0.5, 0.6], [[0.0], [1.0]], np.ones((2, 1, 1))), "sum 1"),
-        ((5, [1.5, -0.5], [[0.0], [1.0]], np.ones((2, 1, 1))), "not negative|sum 1"),
+        ((5, [1.5, -0.5], [[0.0], [1.0]], np.ones((2, 1, 1))), "sum 1"),
         ((5, [1.0], [[0.0, 0.0]], [[[1.0, 2.0], [2.0, 1.0]]]), "positive definite"),
         ((5, [1.0], [[0.0, 0.0]], [[[1.0, 0.9], [0.0, 1.0]]]), "symmetric"),
         ((5, [1.0], [0.0], [[[1.0]]]), "K x D"),
@@ -146,7 +146,8 @@ def test_standardize(dtype):
     exact = x.astype(np.longdouble)
     np.testing.assert_allclose(mean, exact.mean(axis=0).astype(float), rtol=1e-13)
     np.testing.assert_allclose(scale, exact.std(axis=0).astype(float), rtol=1e-12)
-    np.testing.assert_allclose(z.astype(float) * scale + mean, x.astype(float), rtol=3e-7 if dtype == np.float32 else 1e-14)
+    rtol = 3e-7 if dtype == np.float32 else 1e-14
+    np.testing.assert_allclose(z.astype(float) * scale + mean, x.astype(float), rtol=rtol)
 
 
 def test_standardize_constant_and_extreme_columns():

@@ -26,6 +26,9 @@ from jaxgmm.params import GMMParams
 # converge early are retired early.
 BURST = 256
 FIRST_BURST = 16
+# A smaller bucket is another program to compile. Lanes are re-packed once the idle ones have wasted about as
+# much arithmetic as that costs.
+REPACK_FLOPS = 1e9
 
 
 @pytree
@@ -88,11 +91,13 @@ def run_lanes(starts: GMMParams, x: Array, weight: Array, options: EMOptions) ->
     lanes = np.arange(n_lanes)  # which original lane sits in each place of the batch
     result: dict[int, EMState] = {}
     history: list[np.ndarray] = []
-    limit = FIRST_BURST
+    limit, wasted = FIRST_BURST, 0.0
+    per_iteration = _flops(x.shape[0], starts.n_components, starts.n_features)
     while True:
         running = np.asarray(state.status) == Status.RUNNING
         size = next_power_of_two(int(running.sum()))
-        if running.any() and size > len(lanes) // 2:
+        if running.any() and (size > len(lanes) // 2 or wasted < REPACK_FLOPS):
+            wasted += limit * per_iteration * (len(lanes) - int(running.sum()))
             state, rows = _burst(state, x, weight, options, np.int32(limit))
             history.append(_scatter_history(np.asarray(rows), lanes, n_lanes))
             limit = min(2 * limit, BURST)
@@ -105,7 +110,7 @@ def run_lanes(starts: GMMParams, x: Array, weight: Array, options: EMOptions) ->
         # Fill the bucket with copies of a finished lane: idle places cost nothing but their width.
         idle = np.flatnonzero(~running)[: size - len(index)]
         index = np.concatenate([index, idle])
-        state, lanes = _pack(state, index), lanes[index]
+        state, lanes, wasted = _pack(state, index), lanes[index], 0.0
     final = jax.tree.map(lambda *leaves: np.stack(leaves), *(result[lane] for lane in range(n_lanes)))
     trace = np.concatenate(history, axis=1)
     return LanesResult(
@@ -116,6 +121,11 @@ def run_lanes(starts: GMMParams, x: Array, weight: Array, options: EMOptions) ->
         status=final.status,
         history=trace,
     )
+
+
+def _flops(n_samples: int, n_components: int, n_features: int) -> float:
+    """Arithmetic of one EM iteration of one lane, roughly: products and exponentials."""
+    return n_samples * n_components * (2.0 * n_features * (n_features + 1) + 20.0)
 
 
 def _scatter_history(rows: np.ndarray, lanes: np.ndarray, n_lanes: int) -> np.ndarray:

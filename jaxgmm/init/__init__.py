@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import jax
 from jax import Array
@@ -33,7 +34,27 @@ def get_start(name: str) -> StartMethod:
     return _METHODS[name]
 
 
+@partial(jax.jit, static_argnames="method")
+def _seed(keys: Array, x: Array, weight: Array, active: Array, *, method: str) -> Any:
+    start = get_start(method)
+    seeds = jax.vmap(lambda key: start.seed(key, x, weight, active.shape[1]))(keys)
+    refine = jax.vmap(lambda seed, mask: start.refine(seed, x, weight, mask), in_axes=(0, None))
+    return jax.vmap(refine, in_axes=(None, 0))(seeds, active)
+
+
 @partial(jax.jit, static_argnames=("method", "covariance_type"))
+def _m_step(
+    seeds: Any, x: Array, weight: Array, active: Array, reg_covar: Array, *, method: str, covariance_type: str
+) -> GMMParams:
+    start = get_start(method)
+
+    def lane(seed: Any, mask: Array) -> GMMParams:
+        return params_from_rows(start.rows(seed, x, weight, mask), x, weight, covariance_type, reg_covar)
+
+    per_mask = jax.vmap(jax.vmap(lane, in_axes=(0, None)))(seeds, active)
+    return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), per_mask)
+
+
 def make_starts(
     keys: Array,
     x: Array,
@@ -47,15 +68,8 @@ def make_starts(
     """Starting parameters for every (active mask, key) pair, leading lane axis J·R in that order.
 
     keys: (R) random keys. active: (J, K) bool. The random part is drawn once per key and shared by the
-    masks. Weights of inactive components are exactly 0.
+    masks. Weights of inactive components are exactly 0. Two programs: the seeds do not depend on the
+    covariance family, so a sweep over families compiles the expensive one once.
     """
-    start = get_start(method)
-    n_components = active.shape[1]
-    seeds = jax.vmap(lambda key: start.seed(key, x, weight, n_components))(keys)
-
-    def lane(seed: Array, mask: Array) -> GMMParams:
-        rows = start.rows(seed, x, weight, mask)
-        return params_from_rows(rows, x, weight, covariance_type, reg_covar)
-
-    per_mask = jax.vmap(jax.vmap(lane, in_axes=(0, None)), in_axes=(None, 0))(seeds, active)
-    return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), per_mask)
+    seeds = _seed(keys, x, weight, active, method=method)
+    return _m_step(seeds, x, weight, active, reg_covar, method=method, covariance_type=covariance_type)

@@ -37,6 +37,10 @@ class StartMethod(Protocol):
         """The part that a sweep shares between component counts: the first J of K seeds serve J components."""
         ...
 
+    def refine(self, seeds: Any, x: Array, weight: Array, active: Array) -> Any:
+        """Improve the seeds for one component count, before any covariance family is known."""
+        ...
+
     def rows(self, seeds: Any, x: Array, weight: Array, active: Array) -> StartRows:
         """Responsibilities for the components where `active` (K) holds."""
         ...

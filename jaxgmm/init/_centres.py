@@ -20,11 +20,10 @@ LLOYD_MAX_ITER = 100
 LLOYD_TOL = 1e-4
 
 
-def _draw_rows(key: Array, mass: Array, shape: tuple[int, ...]) -> Array:
-    """Row indices drawn in proportion to `mass` (N) by inverse distribution function."""
+def _pick_rows(uniform: Array, mass: Array) -> Array:
+    """Row indices in proportion to `mass` (N) by inverse distribution function of uniform numbers."""
     cumulative = jnp.cumsum(mass)
-    target = jax.random.uniform(key, shape, mass.dtype) * cumulative[-1]
-    index = jnp.searchsorted(cumulative, target, side="right")
+    index = jnp.searchsorted(cumulative, uniform * cumulative[-1], side="right")
     # Rounding may carry the target to the very end, where padding lies; the last row with mass is meant.
     last = jnp.max(jnp.where(mass > 0, jnp.arange(mass.shape[0]), 0))
     return jnp.minimum(index, last)
@@ -37,13 +36,15 @@ def _squared_distances(x: Array, centre: Array) -> Array:
 
 def kmeans_plus_plus(key: Array, x: Array, weight: Array, n_components: int) -> Array:
     """K rows drawn far apart, shape (K, D): each by v_n times squared distance to those before it."""
-    first = x[_draw_rows(jax.random.fold_in(key, 0), weight, ())]
+    # All random numbers in one call: a generator inside the scan would double the time to compile.
+    uniform = jax.random.uniform(key, (n_components, TRIALS), x.dtype)
+    first = x[_pick_rows(uniform[0, 0], weight)]
 
-    def next_seed(nearest: Array, k: Array) -> tuple[Array, Array]:
+    def next_seed(nearest: Array, u: Array) -> tuple[Array, Array]:
         mass = weight * nearest
         # All rows coincide with a seed: fall back to plain draws instead of dividing nothing by nothing.
         mass = jnp.where(jnp.sum(mass) > 0, mass, weight)
-        candidates = x[_draw_rows(jax.random.fold_in(key, k), mass, (TRIALS,))]
+        candidates = x[_pick_rows(u, mass)]
 
         def potential(candidate: Array) -> Array:
             return jnp.sum(weight * jnp.minimum(nearest, _squared_distances(x, candidate)))
@@ -51,7 +52,7 @@ def kmeans_plus_plus(key: Array, x: Array, weight: Array, n_components: int) -> 
         best = candidates[jnp.argmin(jax.lax.map(potential, candidates))]
         return jnp.minimum(nearest, _squared_distances(x, best)), best
 
-    _, others = jax.lax.scan(next_seed, _squared_distances(x, first), jnp.arange(1, n_components))
+    _, others = jax.lax.scan(next_seed, _squared_distances(x, first), uniform[1:])
     return jnp.concatenate([first[None], others])
 
 
@@ -107,8 +108,11 @@ class KMeans:
     def seed(self, key: Array, x: Array, weight: Array, n_components: int) -> Array:
         return kmeans_plus_plus(key, x, weight, n_components)
 
+    def refine(self, seeds: Array, x: Array, weight: Array, active: Array) -> Array:
+        return lloyd(x, weight, seeds, active)
+
     def rows(self, seeds: Array, x: Array, weight: Array, active: Array) -> StartRows:
-        return _rows_by_centre(lloyd(x, weight, seeds, active), active)
+        return _rows_by_centre(seeds, active)
 
 
 class KMeansPlusPlus:
@@ -119,6 +123,9 @@ class KMeansPlusPlus:
 
     def seed(self, key: Array, x: Array, weight: Array, n_components: int) -> Array:
         return kmeans_plus_plus(key, x, weight, n_components)
+
+    def refine(self, seeds: Array, x: Array, weight: Array, active: Array) -> Array:
+        return seeds
 
     def rows(self, seeds: Array, x: Array, weight: Array, active: Array) -> StartRows:
         return _rows_by_centre(seeds, active)
@@ -132,6 +139,9 @@ class RandomRows:
 
     def seed(self, key: Array, x: Array, weight: Array, n_components: int) -> Array:
         return random_rows(key, x, weight, n_components)
+
+    def refine(self, seeds: Array, x: Array, weight: Array, active: Array) -> Array:
+        return seeds
 
     def rows(self, seeds: Array, x: Array, weight: Array, active: Array) -> StartRows:
         return _rows_by_centre(seeds, active)

@@ -53,6 +53,9 @@ class Orthant:
     def seed(self, key: Array, x: Array, weight: Array, n_components: int) -> OrthantSeeds:
         return orthant_seeds(x, weight)
 
+    def refine(self, seeds: OrthantSeeds, x: Array, weight: Array, active: Array) -> OrthantSeeds:
+        return seeds
+
     def rows(self, seeds: OrthantSeeds, x: Array, weight: Array, active: Array) -> StartRows:
         n_components = active.shape[0]
 

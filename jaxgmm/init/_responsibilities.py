@@ -18,6 +18,9 @@ class RandomResponsibilities:
     def seed(self, key: Array, x: Array, weight: Array, n_components: int) -> Array:
         return key
 
+    def refine(self, seeds: Array, x: Array, weight: Array, active: Array) -> Array:
+        return seeds
+
     def rows(self, seeds: Array, x: Array, weight: Array, active: Array) -> StartRows:
         n_components = active.shape[0]
 

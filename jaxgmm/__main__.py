@@ -1,0 +1,21 @@
+"""``python -m jaxgmm``, and the console script ``jaxgmm``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the shell.
+
+    argv: the words after the program's name; None takes those of the process.
+    Returns the exit code: 0 done, 1 no fit or a bug, 2 usage, 3 data, 130 interrupted.
+    """
+    from jaxgmm.cli.app import run
+
+    return run(sys.argv[1:] if argv is None else argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,79 @@
+"""Where a result came from: versions of what computed it, the device it ran on, a fingerprint of the data."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import platform
+from importlib import metadata
+from typing import Any
+
+import numpy as np
+
+from jaxgmm._status import DataError, UsageError
+
+# Bytes converted and hashed at a time: a memory map is never copied as a whole.
+_CHUNK_BYTES = 1 << 24
+
+
+def versions() -> dict[str, str]:
+    """Versions of jaxgmm, jax, jaxlib, numpy and python, read from package metadata: none is imported.
+
+    A package that was not installed, such as a bare source tree, has version ``"unknown"``.
+
+    >>> sorted(versions())
+    ['jax', 'jaxgmm', 'jaxlib', 'numpy', 'python']
+    """
+    found = {"python": platform.python_version()}
+    for name in ("jaxgmm", "jax", "jaxlib", "numpy"):
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "unknown"
+    return found
+
+
+def device() -> dict[str, Any]:
+    """The devices that JAX computes on: platform ("cpu", "gpu" …), kind (the model) and count. Starts JAX.
+
+    >>> device()["count"] >= 1
+    True
+    """
+    import jax
+
+    devices = jax.devices()
+    return {"platform": devices[0].platform, "kind": devices[0].device_kind, "count": len(devices)}
+
+
+def fingerprint(x: np.ndarray) -> str:
+    """SHA-256 of shape, dtype and values (little-endian, row by row), 64 hexadecimal digits.
+
+    Memory order, byte order and machine make no difference; the sign of 0.0 does. x: array of any shape; a
+    memory map is read in chunks. Raises `DataError` for Python objects, whose bytes are addresses.
+
+    >>> x = np.arange(6.0).reshape(2, 3)
+    >>> fingerprint(x) == fingerprint(np.asfortranarray(x.astype(">f8")))
+    True
+    """
+    x = np.asarray(x)
+    if x.dtype.hasobject:
+        raise DataError(f"an array of {x.dtype} has no fingerprint; convert it to numbers first")
+    dtype = x.dtype.newbyteorder("<")
+    digest = hashlib.sha256(f"{x.shape} {dtype.descr}".encode())
+    rows = np.atleast_1d(x)
+    step = max(1, _CHUNK_BYTES * len(rows) // max(x.nbytes, 1))
+    for start in range(0, len(rows), step):
+        digest.update(np.ascontiguousarray(rows[start : start + step], dtype=dtype).tobytes())
+    return digest.hexdigest()
+
+
+def plain(value: Any, name: str = "meta") -> Any:
+    """`value` as JSON can hold it: NumPy scalars and arrays as numbers and lists, NaN and infinity as None."""
+    value = value.tolist() if isinstance(value, (np.ndarray, np.generic)) else value
+    if isinstance(value, dict):
+        return {str(key): plain(item, f"{name}[{key!r}]") for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item, name) for item in value]
+    if not isinstance(value, (bool, int, float, str, type(None))):
+        raise UsageError(f"{name} is a {type(value).__name__}, which a model file cannot hold; use numbers or text")
+    return None if isinstance(value, float) and not math.isfinite(value) else value

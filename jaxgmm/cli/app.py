@@ -1,0 +1,108 @@
+"""One run of the shell: words to a command, the command to an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from typing import Any
+
+from jaxgmm._status import DataError, JaxgmmError, UsageError
+from jaxgmm.cli import config, parser, rules
+from jaxgmm.cli.options import RUN, Command
+from jaxgmm.cli.output import Console
+from jaxgmm.cli.parser import HelpRequested, Settings
+
+OK, FAILED, USAGE, DATA, INTERRUPTED, PIPE_CLOSED = 0, 1, 2, 3, 130, 141
+
+
+def run(words: Sequence[str]) -> int:
+    """Run one command line and return its exit code; nothing but a bug shows a traceback."""
+    console = Console(json="--json" in words)
+    try:
+        return _run(list(words), console)
+    except HelpRequested as text:
+        sys.stdout.write(str(text))
+        return OK
+    except UsageError as error:
+        return _fail(console, str(error), USAGE)
+    except DataError as error:
+        return _fail(console, str(error), DATA)
+    except JaxgmmError as error:
+        return _fail(console, str(error), FAILED)
+    except KeyboardInterrupt:
+        return _fail(console, "interrupted", INTERRUPTED)
+    except BrokenPipeError:
+        # Whoever read our output has gone, as `head` does. Python would complain once more when it flushes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return PIPE_CLOSED
+    except Exception as error:
+        return _fail(console, _unexpected(error), FAILED)
+
+
+def _run(words: list[str], console: Console) -> int:
+    if not words:
+        sys.stderr.write(parser.overview())
+        return USAGE
+    if words[0] in ("-h", "--help", "help"):
+        raise HelpRequested(parser.overview())
+    if words[0] in ("-V", "--version"):
+        from importlib.metadata import version
+
+        raise HelpRequested(f"jaxgmm {version('jaxgmm')}\n")
+    command, given = _given(words)
+    console.json, console.quiet = given.get("json", False), given.get("quiet", False)
+    settings = rules.settle(command, given)
+    with warnings.catch_warnings():
+        _show_warnings(console)
+        _function(command)(settings, console)
+    return OK
+
+
+def _given(words: list[str]) -> tuple[Command, Settings]:
+    command, rest = parser.split_command(words)
+    if command is RUN:
+        return _given_in_file(rest)
+    if command.name:
+        return command, parser.parse(command, rest)
+    return parser.parse_bare(rest)
+
+
+def _given_in_file(words: list[str]) -> tuple[Command, Settings]:
+    place = next((i for i, word in enumerate(words) if word.endswith(".toml")), 0)
+    if not words or words[place].startswith("-"):
+        parser.parse(RUN, [word for word in words if word in ("-h", "--help")])
+        raise UsageError(f"no configuration file named first; for example: {RUN.examples[0]}")
+    command, in_file = config.load(words[place])
+    flags = parser.parse(command, words[:place] + words[place + 1 :])
+    return command, config.merge(in_file, flags)
+
+
+def _function(command: Command) -> Callable[[Settings, Console], None]:
+    module, _, name = command.home.partition(":")
+    function: Callable[[Settings, Console], None] = getattr(import_module(f"jaxgmm.cli.{module}"), name)
+    return function
+
+
+def _show_warnings(console: Console) -> None:
+    """Warnings of libraries as one line each, not with a line of somebody's source."""
+
+    def show(message: Warning | str, *rest: Any, **more: Any) -> None:
+        console.warn(" ".join(str(message).split()))
+
+    warnings.showwarning = show
+
+
+def _fail(console: Console, message: str, code: int) -> int:
+    console.error(message, code)
+    return code
+
+
+def _unexpected(error: Exception) -> str:
+    if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
+        return "out of memory; use fewer restarts, --dtype float32, or a part of the rows"
+    traceback.print_exc()
+    return f"a bug: {type(error).__name__}: {error}; please report it with the lines above"

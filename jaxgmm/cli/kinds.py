@@ -1,0 +1,243 @@
+"""Kinds of option values: how each is read from a word on the command line and checked in a TOML file."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Any
+
+from jaxgmm._status import nearest
+
+
+class Kind:
+    """A kind of value.
+
+    what: in words, for "must be ...". metavar: its place-holder in the help. nargs: words it takes.
+    `read` turns words into a value and `check` accepts or refuses a typed one; both raise `ValueError` with
+    a sentence that begins with "must".
+    """
+
+    what: str = "text"
+    metavar: str = "TEXT"
+    nargs: int | None = None
+
+    def read(self, text: Any) -> Any:
+        return self.check(text)
+
+    def check(self, value: Any) -> Any:
+        if not isinstance(value, str) or not value:
+            raise self.refusal(value)
+        return value
+
+    def refusal(self, value: Any, hint: str = "") -> ValueError:
+        return ValueError(f"must be {self.what}, got {value!r}{hint}")
+
+
+class Text(Kind):
+    """Any text."""
+
+
+class PathName(Kind):
+    """A file; in a configuration it is relative to the configuration's own directory."""
+
+    what = "a file name"
+    metavar = "FILE"
+
+
+class Switch(Kind):
+    """On or off; a flag that takes no value."""
+
+    what = "true or false"
+    nargs = 0
+
+    def check(self, value: Any) -> Any:
+        if not isinstance(value, bool):
+            raise self.refusal(value)
+        return value
+
+
+class Whole(Kind):
+    """A whole number in [minimum, maximum]."""
+
+    def __init__(self, minimum: int = 0, maximum: int | None = None, metavar: str = "N") -> None:
+        self.minimum, self.maximum, self.metavar = minimum, maximum, metavar
+        limits = f"of at least {minimum}" if maximum is None else f"from {minimum} to {maximum}"
+        self.what = f"a whole number {limits}"
+
+    def read(self, text: Any) -> Any:
+        if not re.fullmatch(r"[+-]?\d+", text.strip()):
+            raise self.refusal(text)
+        return self.check(int(text))
+
+    def check(self, value: Any) -> Any:
+        if isinstance(value, bool) or not isinstance(value, int) or value < self.minimum:
+            raise self.refusal(value)
+        if self.maximum is not None and value > self.maximum:
+            raise self.refusal(value)
+        return value
+
+
+class Number(Kind):
+    """A finite number, not negative unless `signed`."""
+
+    metavar = "NUMBER"
+
+    def __init__(self, signed: bool = False) -> None:
+        self.signed = signed
+        self.what = "a finite number" if signed else "a finite number of at least 0"
+
+    def read(self, text: Any) -> Any:
+        try:
+            return self.check(float(text))
+        except ValueError:
+            raise self.refusal(text) from None
+
+    def check(self, value: Any) -> Any:
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+            raise self.refusal(value)
+        if value < 0 and not self.signed:
+            raise self.refusal(value)
+        return float(value)
+
+
+class Numbers(Kind):
+    """Several numbers, separated by commas."""
+
+    what = "numbers separated by commas"
+    metavar = "NUMBER,..."
+
+    def read(self, text: Any) -> Any:
+        try:
+            return self.check([float(part) for part in text.split(",")])
+        except ValueError:
+            raise self.refusal(text) from None
+
+    def check(self, value: Any) -> Any:
+        if not isinstance(value, list) or not value:
+            raise self.refusal(value)
+        return [Number(signed=True).check(part) for part in value]
+
+
+class Wholes(Numbers):
+    """Several whole numbers, separated by commas."""
+
+    what = "whole numbers of at least 1 separated by commas"
+    metavar = "N,..."
+
+    def check(self, value: Any) -> Any:
+        if not isinstance(value, list) or not value or any(part != int(part) or part < 1 for part in value):
+            raise self.refusal(value)
+        return [int(part) for part in value]
+
+
+class Columns(Kind):
+    """Columns by name or number: ``a,b``, ``0-3``, in TOML also a list."""
+
+    what = "column names or numbers separated by commas"
+    metavar = "COLUMNS"
+
+    def read(self, text: Any) -> Any:
+        parts = [part.strip() for part in text.split(",")]
+        if not all(parts):
+            raise self.refusal(text)
+        return parts
+
+    def check(self, value: Any) -> Any:
+        if isinstance(value, str):
+            return self.read(value)
+        listed = value if isinstance(value, list) else [value]
+        if not listed or any(isinstance(v, bool) or not isinstance(v, (str, int)) for v in listed):
+            raise self.refusal(value)
+        return listed
+
+
+class Column(Kind):
+    """One column by name or number."""
+
+    what = "the name or the number of a column"
+    metavar = "COLUMN"
+
+    def check(self, value: Any) -> Any:
+        if isinstance(value, bool) or not isinstance(value, (str, int)) or value == "":
+            raise self.refusal(value)
+        return value
+
+
+class Choice(Kind):
+    """One of a few names; `silent` ones are accepted but not listed."""
+
+    metavar = "NAME"
+    quantity = "one of"
+
+    def __init__(self, names: tuple[str, ...], silent: tuple[str, ...] = ()) -> None:
+        self.known = [*names, *silent]
+        self.what = f"{self.quantity} {', '.join(names)}"
+
+    def check(self, value: Any) -> Any:
+        if not isinstance(value, str) or value not in self.known:
+            raise self.refusal(value, nearest(str(value), self.known))
+        return value
+
+
+class Choices(Choice):
+    """Some of a few names, separated by commas."""
+
+    metavar = "NAME,..."
+    quantity = "one or more of"
+
+    def read(self, text: Any) -> Any:
+        return self.check([part.strip() for part in text.split(",")])
+
+    def check(self, value: Any) -> Any:
+        if isinstance(value, str):
+            return self.read(value)
+        if not isinstance(value, list) or not value:
+            raise self.refusal(value)
+        return [Choice.check(self, name) for name in value]
+
+
+class Counts(Kind):
+    """Component counts: ``1-10`` (both ends included), ``2,4,8``, or both mixed; in TOML also a list."""
+
+    what = "component counts such as 1-10 or 2,4,8"
+    metavar = "COUNTS"
+
+    def read(self, text: Any) -> Any:
+        counts: list[int] = []
+        for part in text.split(","):
+            match = re.fullmatch(r"(-?\d+)(?:(?:-|:|\.\.)(-?\d+))?", part.strip())
+            if match is None:
+                raise self.refusal(text)
+            counts += span(int(match[1]), int(match[2] or match[1]))
+        return self.check(counts)
+
+    def check(self, value: Any) -> Any:
+        if isinstance(value, str):
+            return self.read(value)
+        if not isinstance(value, list) or not value:
+            raise self.refusal(value)
+        return sorted({Whole(1).check(n) for n in value})
+
+
+class Range(Kind):
+    """Two component counts A B, both included."""
+
+    what = "two whole numbers A B with A at most B"
+    metavar = "A B"
+    nargs = 2
+
+    def read(self, text: Any) -> Any:
+        return self.check([Whole(1).read(word) for word in text])
+
+    def check(self, value: Any) -> Any:
+        if not isinstance(value, list) or len(value) != 2:
+            raise self.refusal(value)
+        first, last = (Whole(1).check(n) for n in value)
+        return span(first, last, f"{last} {first}")
+
+
+def span(first: int, last: int, cure: str = "") -> list[int]:
+    """first, first + 1, ..., last; refused when the range runs the wrong way round."""
+    if first > last:
+        raise ValueError(f"must run upwards, got {first} to {last}; write {cure or f'{last}-{first}'}")
+    return list(range(first, last + 1))

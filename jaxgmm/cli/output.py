@@ -1,0 +1,133 @@
+"""What leaves the program: results, notes and warnings on the right stream, JSON, and files written whole."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import json
+import math
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from typing import IO, Any
+
+from jaxgmm._status import DataError
+
+_CHUNK_ROWS = 65536
+
+
+class Console:
+    """Where text goes. With `json` standard output carries one JSON object and people read standard error.
+
+    json: whether `emit` prints. quiet: no results and no notes for people; warnings and errors stay.
+    """
+
+    def __init__(self, *, json: bool = False, quiet: bool = False) -> None:
+        self.json, self.quiet = json, quiet
+        self.warnings: list[str] = []
+
+    def result(self, text: str) -> None:
+        """What the user asked to see."""
+        if not self.quiet:
+            _print(text, sys.stderr if self.json else sys.stdout)
+
+    def note(self, text: str) -> None:
+        """What is going on."""
+        if not self.quiet:
+            _print(f"jaxgmm: {text}", sys.stderr)
+
+    def warn(self, text: str) -> None:
+        """What the user should not miss, even when quiet."""
+        self.warnings.append(text)
+        _print(f"jaxgmm: warning: {text}", sys.stderr)
+
+    def error(self, text: str, code: int) -> None:
+        """Why nothing came of it: one line, and under `json` an object as well."""
+        line = " ".join(text.split())
+        _print(f"jaxgmm: error: {line}", sys.stderr)
+        self.emit({"error": line, "exit_code": code})
+
+    def emit(self, values: dict[str, Any]) -> None:
+        """The JSON object of this run."""
+        if self.json:
+            _print(json.dumps(plain(values | {"warnings": self.warnings}), allow_nan=False), sys.stdout)
+
+
+def plain(value: Any) -> Any:
+    """`value` as JSON can hold it: arrays as lists, NaN and infinity as null."""
+    if hasattr(value, "tolist"):
+        return plain(value.tolist())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    return value
+
+
+def write_array(path: str, array: Any) -> None:
+    """Write one array as ``.npy``, or not at all."""
+    import numpy as np
+
+    with _replacing(path) as handle:
+        np.save(handle, array, allow_pickle=False)
+
+
+def write_table(path: str | None, names: Sequence[str], columns: Sequence[Any]) -> None:
+    """Write columns of equal length under their names: comma or tab separated, to standard output for None."""
+    if path is None:
+        _write_rows(sys.stdout, names, columns, ",")
+        return
+    with _replacing(path) as handle:
+        text = _TextOver(handle)
+        _write_rows(text, names, columns, "\t" if path.lower().endswith(".tsv") else ",")
+
+
+class _TextOver:
+    """UTF-8 text into a binary file, without closing it."""
+
+    def __init__(self, handle: IO[bytes]) -> None:
+        self.handle = handle
+
+    def write(self, text: str) -> int:
+        return self.handle.write(text.encode())
+
+
+def _write_rows(stream: Any, names: Sequence[str], columns: Sequence[Any], delimiter: str) -> None:
+    writer = csv.writer(stream, delimiter=delimiter, lineterminator="\n")
+    writer.writerow(names)
+    for start in range(0, len(columns[0]), _CHUNK_ROWS):
+        part = slice(start, start + _CHUNK_ROWS)
+        writer.writerows(zip(*(_cells(column[part]) for column in columns), strict=True))
+
+
+def _cells(column: Any) -> list[Any]:
+    # Nine digits tell every float32 apart; its value as a Python float would show sixteen.
+    return [f"{v:.9g}" for v in column.tolist()] if column.dtype == "float32" else column.tolist()
+
+
+@contextlib.contextmanager
+def _replacing(path: str) -> Iterator[IO[bytes]]:
+    """A file beside `path` that takes its place when the block ends without an error, and is removed otherwise."""
+    folder, name = os.path.split(path)
+    part = os.path.join(folder, f".{name}.{os.getpid()}.part")
+    try:
+        with open(part, "xb") as handle:
+            yield handle
+        os.replace(part, path)
+    except OSError as error:
+        raise DataError(
+            f"{path} cannot be written: {error.strerror}; free some space or choose another place"
+        ) from None
+    finally:
+        with contextlib.suppress(OSError):
+            os.unlink(part)
+
+
+def _print(text: str, stream: Any) -> None:
+    try:
+        print(text, file=stream, flush=True)
+    except UnicodeEncodeError:
+        encoding = stream.encoding or "ascii"
+        print(text.encode(encoding, "backslashreplace").decode(encoding), file=stream, flush=True)

@@ -1,0 +1,118 @@
+"""What options must hold together, checked before anything heavy is imported and before any work is done."""
+
+from __future__ import annotations
+
+import os
+
+from jaxgmm._status import UsageError
+from jaxgmm.cli.config import generator_options
+from jaxgmm.cli.options import SHAPE, Command
+from jaxgmm.cli.parser import Settings
+
+_MISSING = {
+    "data_path": "no data: name a file, or - for standard input",
+    "model": "no model: name a model file written by jaxgmm fit or jaxgmm sweep",
+    "n_samples": "how many rows? Give -n N (or --n-samples N)",
+    "name": "no generator named",
+    "n_components": "how many components? Give -n K (or --n-components K), or choose with jaxgmm sweep",
+}
+_TABLE_ENDINGS = (".npy", ".csv", ".tsv")
+
+
+def settle(command: Command, given: Settings) -> Settings:
+    """Everything the command needs: what was given, defaults, and what follows from them; or a `UsageError`."""
+    settings = {option.name: option.default for option in command.options} | given
+    needed = [name for name in command.words if name != "data_path" or not settings.get("generate")]
+    needed += [name for name in ("n_samples",) if command.option(name) and command.name == "sample"]
+    if command.name == "fit" and settings["init_from"] is None:
+        needed.append("n_components")
+    for name in needed:
+        if settings[name] is None:
+            raise UsageError(f"{_MISSING[name]}; for example: {command.examples[0]}")
+    if command.name == "fit":
+        _check_fit(settings, given)
+    if command.name == "sweep":
+        _check_sweep(settings)
+    if command.name == "generate":
+        shape = {option.name: settings.pop(option.name) for option in SHAPE}
+        settings["generator_options"] = generator_options(settings["name"], shape)
+    if settings.get("proba") and settings.get("uncertainty") and _ending(settings["output"]) == ".npy":
+        raise UsageError("--proba and --uncertainty make a table; write it to a .csv file, or ask for one of them")
+    if settings.get("with_labels") and _ending(settings["output"]) == ".npy":
+        raise UsageError("--with-labels adds a column to text output; for .npy write them apart with --labels-to FILE")
+    if settings.get("generate"):
+        for name in ("columns", "drop", "weight_column", "label_column", "header"):
+            if settings[name] is not None:
+                raise UsageError(f"--{name.replace('_', '-')} needs a data file, but the data are generated; remove it")
+    _check_outputs(command, settings)
+    return settings
+
+
+def _check_fit(settings: Settings, given: Settings) -> None:
+    types = settings["covariance_type"]
+    if len(types) > 1:
+        raise UsageError(f"a fit has one covariance type, got {','.join(types)}; use sweep to choose among several")
+    settings["covariance_type"] = types[0]
+    if settings["criterion"] == "silhouette" and settings["n_components"] == 1:
+        raise UsageError("the silhouette compares clusters and 1 component has none; use --criterion bic")
+    if settings["init_from"] is not None:
+        for name in ("init", "standardize", "n_restarts"):
+            if given.get(name):
+                flag = "--" + name.replace("_", "-")
+                raise UsageError(f"--init-from says where to start and in which units; leave out {flag}")
+        if "covariance_type" not in given:
+            settings["covariance_type"] = None
+
+
+def _check_sweep(settings: Settings) -> None:
+    counts, pair = settings["candidates"], settings["find_num_clusters_range"]
+    if counts is not None and pair is not None:
+        raise UsageError("--candidates and --find-num-clusters-range say the same; give one of them")
+    silhouette = settings["criterion"] == "silhouette"
+    counts = counts or pair or list(range(2 if silhouette else 1, 11))
+    if silhouette and counts[0] < 2:
+        raise UsageError(
+            f"the silhouette compares clusters, so it needs counts of at least 2, got {counts[0]}; "
+            "begin at 2 or use --criterion bic"
+        )
+    settings["candidates"] = counts
+
+
+def _check_outputs(command: Command, settings: Settings) -> None:
+    named = [settings.get(name) for name in ("data_path", "model", "init_from")]
+    inputs = [_file_of(path) for path in named if path is not None and path != "-"]
+    outputs: dict[str, str] = {}
+    for name in ("output", "labels_to", "per_row"):
+        path = settings.get(name)
+        if path is None:
+            continue
+        flag = "--" + name.replace("_", "-")
+        endings = (".npz",) if name == "output" and command.name in ("fit", "sweep") else _TABLE_ENDINGS
+        if _ending(path) not in endings:
+            raise UsageError(f"{flag} {path} must end in {' or '.join(endings)}, which says what to write")
+        if any(_same_file(path, source) for source in inputs):
+            raise UsageError(f"{flag} {path} is also the input and would destroy it; name another file")
+        if any(_same_file(path, other) for other in outputs.values()):
+            raise UsageError(f"{flag} {path} is named for two outputs; name two files")
+        folder = os.path.dirname(path) or "."
+        if not os.path.isdir(folder):
+            raise UsageError(f"{flag} {path}: there is no directory {folder}; create it first")
+        if os.path.isdir(path):
+            raise UsageError(f"{flag} {path} is a directory; name a file in it")
+        if os.path.exists(path) and not settings["force"]:
+            raise UsageError(f"{path} exists already; name another file with {flag}, or replace it with --force")
+        outputs[name] = path
+
+
+def _ending(path: str | None) -> str:
+    return os.path.splitext(path or "")[1].lower()
+
+
+def _file_of(path: str) -> str:
+    """``archive.npz:name`` is read from the file archive.npz."""
+    head, colon, _ = path.rpartition(":")
+    return head if colon and not os.path.exists(path) and os.path.exists(head) else path
+
+
+def _same_file(path: str, other: str) -> bool:
+    return os.path.realpath(path) == os.path.realpath(other)

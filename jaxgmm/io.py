@@ -1,0 +1,240 @@
+"""Model files: an `.npz` archive of plain arrays and a JSON header, without pickle.
+
+Arrays ``weights``, ``means``, ``covariances``, ``shift`` and ``scale`` are stored byte for byte; ``header``
+is UTF-8 JSON as an array of bytes with the schema version, covariance_type, columns and meta. NumPy alone
+can read it: ``json.loads(numpy.load(path)["header"].tobytes())``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import zipfile
+import zlib
+from pathlib import Path
+from tokenize import TokenError
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from jaxgmm._provenance import versions
+from jaxgmm._pytree import replace
+from jaxgmm._status import DataError, UsageError, nearest
+from jaxgmm.covariance import get_family
+from jaxgmm.em.result import FitResult
+from jaxgmm.interop import from_sklearn
+from jaxgmm.model import Model
+from jaxgmm.params import GMMParams
+
+# Goes up when an older reader would misread a file; a reader refuses what is newer than itself.
+SCHEMA_VERSION = 1
+
+_ARRAYS = ("weights", "means", "covariances", "shift", "scale")
+# What NumPy, zipfile and json raise on bytes that are not as they were written.
+_DAMAGE = (
+    *(zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError, KeyError),
+    *(ValueError, TypeError, SyntaxError, TokenError, OverflowError, MemoryError, IndexError),
+)
+_AGAIN = "copy it or save the model again"
+
+
+def save(path: str | os.PathLike[str], model: Any, *, force: bool = False) -> Path:
+    """Write a mixture to a model file, all or nothing.
+
+    The file is written under a temporary name in the same directory, brought to the disk and then renamed:
+    whatever happens, `path` holds the old file or the complete new one.
+
+    path: without a suffix it gets ``.npz``. model: a `Model`, a `FitResult`, `GMMParams`, or a fitted
+    GaussianMixture of jaxgmm or scikit-learn. force: replace an existing file.
+
+    Returns the path written. Raises `UsageError` if the file exists and `force` is not set, or for something
+    that is no mixture; `DataError` if it cannot be written or the parameters are not sound.
+
+    >>> import tempfile
+    >>> p = GMMParams(weights=np.ones(1), means=np.zeros((1, 2)), covariances=np.ones(1),
+    ...               covariance_type="spherical")
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     load(save(f"{folder}/model", p)).covariance_type
+    'spherical'
+    """
+    path = Path(path)
+    if not path.name:
+        raise UsageError(f"{str(path)!r} is no file name; give one such as model.npz")
+    path = path if path.suffix else path.with_name(path.name + ".npz")
+    if path.is_dir():
+        raise UsageError(f"{path} is a directory; give the name of a file in it")
+    if path.exists() and not force:
+        raise UsageError(f"{path} exists; replace it with --force (in Python force=True) or choose another name")
+    model = _as_model(model)
+    header = {
+        "schema": SCHEMA_VERSION,
+        "jaxgmm": versions()["jaxgmm"],
+        "covariance_type": model.covariance_type,
+        "columns": model.columns,
+        "meta": model.meta,
+    }
+    text = json.dumps(header, allow_nan=False, ensure_ascii=False)
+    arrays = {
+        "header": np.frombuffer(text.encode(), np.uint8),
+        **{name: getattr(model.params, name) for name in ("weights", "means", "covariances")},
+        "shift": model.shift,
+        "scale": model.scale,
+    }
+    try:
+        _write(path, arrays)
+    except OSError as error:
+        cure = "free some space or choose another place" if path.parent.is_dir() else "create its directory first"
+        raise DataError(f"{path} cannot be written ({error.strerror or error}); {cure}") from None
+    return path
+
+
+def load(path: str | os.PathLike[str]) -> Model:
+    """Read a model file written by `save`. Nothing in it is executed.
+
+    path: the file; ``.npz`` may be left out.
+
+    Returns a `Model` whose arrays have the dtype and the bytes that were saved. Raises `DataError`, in one
+    sentence, for a file that is missing, damaged, cut short, no model, from a newer version, or that holds
+    something other than a sound mixture.
+
+    >>> load("no/such/model.npz")
+    Traceback (most recent call last):
+        ...
+    jaxgmm._status.DataError: no/such/model.npz does not exist, nor does its directory; correct the path
+    """
+    path = Path(path)
+    if not path.suffix and not path.exists() and path.name:
+        path = path.with_name(path.name + ".npz")
+    header, arrays = _read(path)
+    try:
+        family = get_family(header["covariance_type"])
+        columns = header["columns"]
+        if columns is not None and not all(isinstance(name, str) for name in columns):
+            raise DataError("the columns of its header are not names")
+        params = GMMParams(
+            **{name: arrays[name] for name in ("weights", "means", "covariances")}, covariance_type=family.name
+        )
+        return Model(
+            params=params, shift=arrays["shift"], scale=arrays["scale"], columns=columns, meta=dict(header["meta"])
+        )
+    except (DataError, UsageError) as error:
+        raise DataError(f"{path} holds no usable model: {error}") from None
+    except (KeyError, TypeError, ValueError):
+        raise DataError(f"{path} has a damaged header; {_AGAIN}") from None
+
+
+def _as_model(model: Any) -> Model:
+    """Anything that `save` accepts as a `Model`."""
+    if isinstance(model, Model):
+        return model
+    if isinstance(model, FitResult):
+        return Model.from_fit(model)
+    if isinstance(model, GMMParams):
+        return Model.from_params(model)
+    if not hasattr(model, "covariance_type"):
+        raise UsageError(
+            f"cannot save a {type(model).__name__}; give a Model, a FitResult, GMMParams or a fitted GaussianMixture"
+        )
+    found = Model.from_params(from_sklearn(model))
+    known = {name: getattr(model, f"{name}_", None) for name in ("converged", "n_iter", "lower_bound")}
+    columns = getattr(model, "feature_names_in_", None)
+    return replace(
+        found,
+        columns=None if columns is None else tuple(columns),
+        meta={"estimator": type(model).__name__, **known, **found.meta},
+    )
+
+
+def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    target = Path(os.path.realpath(path))  # a link keeps pointing at its file, which is replaced
+    temporary = target.with_name(f".jaxgmm-{secrets.token_hex(8)}.tmp")
+    try:
+        with open(temporary, "xb") as handle:
+            _write_archive(handle, arrays)
+            handle.flush()
+            os.fsync(handle.fileno())
+        os.replace(temporary, target)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+    # The new name is on the disk only once the directory is; not every system can synchronise one.
+    with contextlib.suppress(OSError):
+        directory = os.open(target.parent, os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+
+
+def _write_archive(handle: BinaryIO, arrays: dict[str, np.ndarray]) -> None:
+    np.savez(handle, allow_pickle=False, **arrays)
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Header and arrays, all present and of real numbers."""
+    _check_is_archive(path)
+    name = "header"
+    try:
+        # NumPy leaves the file open when the archive is damaged, so it is opened and closed here.
+        with open(path, "rb") as handle, np.load(handle, allow_pickle=False) as archive:
+            header = _parse_header(path, archive)
+            missing = [name for name in _ARRAYS if name not in archive.files]
+            if missing:
+                raise DataError(f"{path} lacks the array {missing[0]!r}; {_AGAIN}")
+            arrays = {}
+            for name in _ARRAYS:
+                arrays[name] = np.asarray(archive[name])
+    except DataError:
+        raise
+    except _DAMAGE as error:
+        if "Object arrays" in str(error):
+            raise DataError(
+                f"{path} holds Python objects (a pickle) in {name!r}, which are never opened; save numbers"
+            ) from None
+        raise DataError(f"{path} is damaged or cut short; {_AGAIN}") from None
+    for name, array in arrays.items():
+        if array.dtype.kind != "f":
+            raise DataError(f"{path} holds {array.dtype} in {name!r}, not floating-point numbers; {_AGAIN}")
+    return header, arrays
+
+
+def _check_is_archive(path: Path) -> None:
+    """Refuse what is plainly no archive, with the nearest file name for one that is missing."""
+    if path.is_dir():
+        raise DataError(f"{path} is a directory; name a model file in it")
+    try:
+        with open(path, "rb") as handle:
+            magic = handle.read(4)
+    except FileNotFoundError:
+        if not path.parent.is_dir():
+            raise DataError(f"{path} does not exist, nor does its directory; correct the path") from None
+        names: list[str] = []
+        with contextlib.suppress(OSError):  # a directory may be entered but not listed
+            names = sorted(os.listdir(path.parent))
+        hint = nearest(path.name, names) or "; correct the path"
+        raise DataError(f"{path} does not exist{hint}") from None
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror}); check its permissions") from None
+    if not magic:
+        raise DataError(f"{path} is empty; {_AGAIN}")
+    if magic != b"PK\x03\x04":
+        raise DataError(f"{path} is no model file (.npz); give one written by jaxgmm.save or --out")
+
+
+def _parse_header(path: Path, archive: Any) -> dict[str, Any]:
+    """The header as a dictionary of this version or an older one."""
+    if "header" not in archive.files:
+        listed = ", ".join(archive.files[:5]) or "nothing"
+        raise DataError(f"{path} is no model file: it has no header (it holds {listed}); write one with jaxgmm.save")
+    header = json.loads(np.asarray(archive["header"]).tobytes().decode())
+    if not isinstance(header, dict) or not isinstance(header.get("schema"), int):
+        raise DataError(f"{path} is no model file: its header names no schema; write one with jaxgmm.save")
+    if header["schema"] > SCHEMA_VERSION:
+        raise DataError(
+            f"{path} has schema {header['schema']}, newer than {SCHEMA_VERSION}, the newest this version reads; "
+            f"it needs jaxgmm {header.get('jaxgmm', '')} or newer: pip install --upgrade jaxgmm"
+        )
+    return header

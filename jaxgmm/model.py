@@ -1,0 +1,220 @@
+"""A mixture ready for use and for storage: parameters, the scaling of the columns, and how it came about.
+
+    z = (x − shift) / scale,   p(x) = Σ_k w_k N(z | μ_k, Σ_k) / Π_d scale_d
+
+Weights, means and covariances are in the units of z; every method takes and gives rows in data units.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from jaxgmm import functional
+from jaxgmm._checks import check_data, precision_context
+from jaxgmm._provenance import plain, versions
+from jaxgmm._pytree import replace
+from jaxgmm._status import DataError
+from jaxgmm.em.result import FitResult
+from jaxgmm.params import GMMParams
+
+# Rows rescaled at a time, so that the double-precision copy stays small.
+_CHUNK = 1 << 16
+
+_ARRAYS = ("weights", "means", "covariances")
+_FACTS = ["init", "options", "n_samples", "weight_sum", "log_likelihood", "classification_log_likelihood", "aic", "bic"]
+_FACTS += ["icl", "n_parameters", "n_iter", "message", "converged", "restart_log_likelihoods"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Model:
+    """A Gaussian mixture over x with z = (x − shift) / scale; the defaults rescale nothing.
+
+    params: the mixture of z, NumPy leaves in float32 or float64. shift, scale (D) float64, data units,
+    scale > 0. columns: the names of the D columns, or None. meta: what is known of the fit, JSON-able
+    (NaN and infinity become None); likelihoods and criteria in it are those of x, not of z.
+    Raises `DataError` where shapes disagree, a number is not finite or a covariance is not positive definite.
+
+    >>> p = GMMParams(weights=np.ones(1), means=np.zeros((1, 1)), covariances=np.ones((1, 1)),
+    ...               covariance_type="diag")
+    >>> m = Model(params=p, shift=[5.0], scale=[2.0])
+    >>> m.data_means.tolist(), m.data_std.tolist(), m.log_prob([[5.0]]).round(4).tolist()
+    ([[5.0]], [[2.0]], [-1.6121])
+    """
+
+    params: GMMParams
+    shift: Any = None
+    scale: Any = None
+    columns: tuple[str, ...] | None = None
+    meta: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        params = replace(self.params, **{name: _native(getattr(self.params, name)) for name in _ARRAYS})
+        _check_params(params)
+        shift = _vector(0.0 if self.shift is None else self.shift, "shift", params.n_features)
+        scale = _vector(1.0 if self.scale is None else self.scale, "scale", params.n_features)
+        if not (scale > 0).all():
+            raise DataError(f"scale must be positive, got {scale.min():g}; use 1 for a constant column")
+        columns = self.columns if self.columns is None else tuple(map(str, self.columns))
+        if columns is not None and len(columns) != params.n_features:
+            raise DataError(f"{len(columns)} column names for {params.n_features} features; give one name a column")
+        # The only moment at which a frozen instance may change.
+        self.__dict__.update(params=params, shift=shift, scale=scale, columns=columns, meta=plain(self.meta))
+
+    @classmethod
+    def from_fit(
+        cls,
+        result: FitResult,
+        *,
+        columns: Sequence[str] | None = None,
+        shift: Any = None,
+        scale: Any = None,
+        seed: int | None = None,
+        fingerprint: str | None = None,
+    ) -> Model:
+        """A model of x from a fit to z = (x − shift) / scale.
+
+        ℓ(x) = ℓ(z) − Σ_n v_n Σ_d log scale_d, and AIC, BIC and ICL follow from it, so that fits to differently
+        scaled columns can be compared. meta also holds the stop code, options (reg_covar in units of z
+        squared), versions and the date.
+
+        result: the fit. columns: D names. shift, scale: (D), data units; None rescales nothing. seed: what
+        the fit's random key was made from. fingerprint: of the data, see `jaxgmm._provenance.fingerprint`.
+        """
+        columns = None if columns is None else tuple(columns)
+        model = cls(params=result.params, shift=shift, scale=scale, columns=columns)
+        offset = result.weight_sum * model._log_scale
+        in_data_units = dataclasses.replace(
+            result,
+            log_likelihood=result.log_likelihood - offset,
+            classification_log_likelihood=result.classification_log_likelihood - offset,
+            restart_log_likelihoods=result.restart_log_likelihoods - offset,
+        )
+        meta = {"seed": seed, "fingerprint": fingerprint, "status": result.status.name, "best_share": result.best_share}
+        meta |= {name: getattr(in_data_units, name) for name in _FACTS}
+        return replace(model, meta=meta | _origin())
+
+    @classmethod
+    def from_params(cls, params: GMMParams) -> Model:
+        """A model of given parameters in data units; meta holds versions and the date only."""
+        return cls(params=params, meta=_origin())
+
+    @property
+    def n_components(self) -> int:
+        """K, inactive components included."""
+        return self.params.n_components
+
+    @property
+    def n_features(self) -> int:
+        """D."""
+        return self.params.n_features
+
+    @property
+    def covariance_type(self) -> str:
+        """The covariance family."""
+        return self.params.covariance_type
+
+    @property
+    def data_means(self) -> np.ndarray:
+        """Component means in data units, (K, D) float64."""
+        return np.asarray(self.params.means.astype(np.float64) * self.scale + self.shift)
+
+    @property
+    def data_std(self) -> np.ndarray:
+        """Standard deviations of the components along the axes, in data units, (K, D) float64."""
+        with precision_context(np.float64):
+            covariances = jnp.asarray(self.params.covariances, np.float64)
+            variances = self.params.family.variances(covariances, self.n_components, self.n_features)
+            return np.sqrt(np.asarray(variances)) * self.scale
+
+    def log_prob(self, x: Any) -> Any:
+        """log p(x_n) in nats, a density per data unit: (N). x: (N, D) in data units."""
+        return functional.log_prob(self.params, self._to_z(x)) - self._log_scale
+
+    def responsibilities(self, x: Any) -> Any:
+        """r_nk = p(k | x_n), (N, K), rows sum to 1. x: (N, D) in data units."""
+        return functional.responsibilities(self.params, self._to_z(x))
+
+    def predict(self, x: Any) -> Any:
+        """The most probable component of each row, integers (N). x: (N, D) in data units."""
+        return functional.predict(self.params, self._to_z(x))
+
+    def score(self, x: Any, sample_weight: Any = None) -> float:
+        """Mean log-likelihood Σ v_n log p(x_n) / Σ v_n, nats per row. x: (N, D); sample_weight: (N) or None."""
+        return functional.score(self.params, self._to_z(x), sample_weight) - self._log_scale
+
+    def sample(self, key: Any, n: int) -> tuple[Any, Any]:
+        """n independent rows in data units (n, D), dtype of the parameters, and their components (n).
+
+        key: a JAX random key or an integer seed; the same key gives the same rows.
+        """
+        z, labels = functional.sample(self.params, key, n)
+        return ((z * self.scale + self.shift).astype(z.dtype) if self._rescales else z), labels
+
+    @property
+    def _rescales(self) -> bool:
+        return bool(self.shift.any() or (self.scale != 1).any())
+
+    @property
+    def _log_scale(self) -> float:
+        return math.fsum(np.log(self.scale))
+
+    def _to_z(self, x: Any) -> Any:
+        """(x − shift) / scale, subtracted in float64 before rounding to the computing type."""
+        if not self._rescales:
+            return x
+        rows = check_data(x, n_features=self.n_features)
+        z = np.empty(rows.shape, np.result_type(self.params.dtype, rows.dtype))
+        for start in range(0, len(rows), _CHUNK):
+            part = slice(start, start + _CHUNK)
+            z[part] = (rows[part] - self.shift) / self.scale
+        return z
+
+
+def _origin() -> dict[str, Any]:
+    return {"versions": versions(), "created": datetime.now(UTC).isoformat(timespec="seconds")}
+
+
+def _native(array: Any) -> np.ndarray:
+    """float32 and float64 in native byte order, anything else as float64."""
+    array = np.asarray(array)
+    kept = array.dtype.kind == "f" and array.dtype.itemsize in (4, 8)
+    return array.astype(array.dtype.newbyteorder("=") if kept else np.float64, copy=False)
+
+
+def _vector(value: Any, name: str, n_features: int) -> np.ndarray:
+    vector = np.asarray(value, np.float64)
+    vector = np.full(n_features, vector) if vector.ndim == 0 else vector
+    if vector.shape != (n_features,) or not np.isfinite(vector).all():
+        raise DataError(f"{name} must be {n_features} finite numbers, one a column, got shape {vector.shape}")
+    return vector
+
+
+def _check_params(params: GMMParams) -> None:
+    """Shapes, finite numbers and positive definite matrices, checked without compiling anything."""
+    weights, means, covariances = params.weights, params.means, params.covariances
+    if means.ndim != 2 or 0 in means.shape or weights.shape != means.shape[:1]:
+        raise DataError(f"weights {weights.shape} and means {means.shape} must have shapes (K) and (K, D)")
+    shape = params.family.shape(*means.shape)
+    if covariances.shape != shape:
+        raise DataError(f"{params.covariance_type} covariances must have shape {shape}, got {covariances.shape}")
+    for name in _ARRAYS:
+        if not np.isfinite(getattr(params, name)).all():
+            raise DataError(f"{name} contain NaN or infinity; a model needs finite numbers")
+    if (weights < 0).any() or abs(weights.sum() - 1.0) > 1e-4:  # float32 weights may miss 1 by rounding
+        raise DataError(f"weights must be at least 0 and sum to 1, got a sum of {weights.sum():.6g}")
+    used = covariances[weights > 0] if params.family.per_component else covariances
+    # Asked with K = 2, D = 3 the shape tells matrices from variances whatever K and D are.
+    matrices = params.family.shape(2, 3)[-2:] == (3, 3)
+    try:
+        sound = bool(np.linalg.cholesky(used.astype(np.float64)).size) if matrices else (used > 0).all()
+    except np.linalg.LinAlgError:
+        sound = False
+    if not sound:
+        raise DataError(f"a {params.covariance_type} covariance is not positive definite; raise its diagonal")
