@@ -48,6 +48,8 @@ _HOME = {
     "adjusted_rand_index": "compare",
     "agreement": "compare",
     "misclassification_rate": "compare",
+    "match_components": "compare",
+    "Model": "model",
     "GaussianMixture": "estimators",
     "from_sklearn": "interop",
     "to_sklearn": "interop",

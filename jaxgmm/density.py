@@ -21,12 +21,12 @@ from jaxgmm.params import Factors, GMMParams, factorize
 
 
 def deviations(factors: Factors, x: Array) -> Array:
-    """x − μ_k for every component, shape (K, B, D)."""
-    return x[None, :, :] - factors.means[:, None, :]
+    """x − μ_k for every component, shape (K, D, B)."""
+    return x.T[None, :, :] - factors.means[:, :, None]
 
 
 def component_log_density(factors: Factors, delta: Array) -> Array:
-    """log N(x | μ_k, Σ_k) from deviations (K, B, D), shape (K, B); the weights are not included."""
+    """log N(x | μ_k, Σ_k) from deviations (K, D, B), shape (K, B); the weights are not included."""
     distance = get_family(factors.covariance_type).squared_distance(delta, factors.factor)
     distance = jnp.minimum(distance, max_distance(distance.dtype))
     return factors.log_norm[:, None] - 0.5 * distance

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
 from jaxgmm._checks import precision_context
 from jaxgmm._pytree import replace
@@ -71,8 +74,7 @@ def to_sklearn(fitted: GMMParams | FitResult) -> Any:
     n_components, n_features = params.n_components, params.n_features
     with precision_context(np.float64):
         params = _as_sklearn_type(params)
-        factor = params.family.factor(jnp.asarray(params.covariances))
-        precisions = params.family.precisions(factor)
+        precisions, factor = _precisions_and_factor(params.covariances, covariance_type=params.covariance_type)
 
     estimator = GaussianMixture(n_components, covariance_type=params.covariance_type)
     # scikit-learn draws with these weights, and NumPy's multinomial wants their sum to 1e-12.
@@ -102,3 +104,10 @@ def _as_sklearn_type(params: GMMParams) -> GMMParams:
     matrices = params.family.to_full(jnp.asarray(params.covariances), params.n_components, params.n_features)
     covariance = np.array(tied.from_full(matrices, jnp.asarray(params.weights)))
     return replace(params, covariances=covariance, covariance_type=tied.name)
+
+
+@partial(jax.jit, static_argnames="covariance_type")
+def _precisions_and_factor(covariances: Array, *, covariance_type: str) -> tuple[Array, Array]:
+    family = get_family(covariance_type)
+    factor = family.factor(covariances)
+    return family.precisions(factor), factor

@@ -137,14 +137,16 @@ def _as_model(model: Any) -> Model:
         raise UsageError(
             f"cannot save a {type(model).__name__}; give a Model, a FitResult, GMMParams or a fitted GaussianMixture"
         )
+    columns = getattr(model, "feature_names_in_", None)
+    columns = None if columns is None else tuple(columns)
+    seed = getattr(model, "random_state", None)
+    seed = int(seed) if isinstance(seed, (int, np.integer)) else None
+    fit = getattr(model, "result_", None)
+    if isinstance(fit, FitResult):  # jaxgmm's own estimator knows how it was fitted
+        return Model.from_fit(fit, columns=columns, seed=seed)
     found = Model.from_params(from_sklearn(model))
     known = {name: getattr(model, f"{name}_", None) for name in ("converged", "n_iter", "lower_bound")}
-    columns = getattr(model, "feature_names_in_", None)
-    return replace(
-        found,
-        columns=None if columns is None else tuple(columns),
-        meta={"estimator": type(model).__name__, **known, **found.meta},
-    )
+    return replace(found, columns=columns, meta={"seed": seed, **known, **found.meta})
 
 
 def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:
@@ -230,11 +232,12 @@ def _parse_header(path: Path, archive: Any) -> dict[str, Any]:
         listed = ", ".join(archive.files[:5]) or "nothing"
         raise DataError(f"{path} is no model file: it has no header (it holds {listed}); write one with jaxgmm.save")
     header = json.loads(np.asarray(archive["header"]).tobytes().decode())
-    if not isinstance(header, dict) or not isinstance(header.get("schema"), int):
+    schema = header.get("schema") if isinstance(header, dict) else None
+    if not isinstance(schema, int) or schema < 1:
         raise DataError(f"{path} is no model file: its header names no schema; write one with jaxgmm.save")
-    if header["schema"] > SCHEMA_VERSION:
+    if schema > SCHEMA_VERSION:
         raise DataError(
-            f"{path} has schema {header['schema']}, newer than {SCHEMA_VERSION}, the newest this version reads; "
+            f"{path} has schema {schema}, newer than {SCHEMA_VERSION}, the newest this version reads; "
             f"it needs jaxgmm {header.get('jaxgmm', '')} or newer: pip install --upgrade jaxgmm"
         )
     return header

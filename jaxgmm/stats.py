@@ -54,8 +54,8 @@ class SuffStats:
 
 
 def _moments(family: CovarianceFamily, delta: Array, resp: Array) -> tuple[Array, Array, Array]:
-    """Zeroth, first and second moments of one block from deviations (K, B, D) and weighted resp (K, B)."""
-    first = jnp.sum(resp[:, :, None] * delta, axis=1)
+    """Zeroth, first and second moments of one block from deviations (K, D, B) and weighted resp (K, B)."""
+    first = jnp.sum(resp[:, None, :] * delta, axis=2)
     return jnp.sum(resp, axis=1), first, family.scatter(delta, resp)
 
 
@@ -110,7 +110,7 @@ def collect_given(
 
     def block(*args: Array) -> SuffStats:
         *data, w = args
-        delta = data[0][None, :, :] - pivot[:, None, :]
+        delta = data[0].T[None, :, :] - pivot[:, :, None]
         resp = resp_of(*data).T * w
         resp_sum, x_sum, xx_sum = _moments(family, delta, resp)
         return SuffStats(

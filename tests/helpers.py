@@ -51,13 +51,17 @@ def make_small() -> Small:
 
 @cache
 def start(covariance_type: str, n_components: int = K, seed: int = 0) -> GMMParams:
-    """Deliberately poor float64 parameters for the small data: one M-step from noisy responsibilities."""
+    """Deliberately poor float64 parameters for the small data: one M-step from noisy responsibilities.
+
+    Means are multiples of 1/256, like the data."""
     small = make_small()
     rng = np.random.default_rng(seed)
     resp = rng.dirichlet(np.ones(n_components), size=N)
     resp[np.arange(N), small.labels % n_components] += 0.4
     resp /= resp.sum(axis=1, keepdims=True)
-    return params_of(oracle.m_step(small.x, resp, covariance_type), covariance_type)
+    weights, means, covariances = oracle.m_step(small.x, resp, covariance_type)
+    # Short means, so that a shift of them by a whole number is exact.
+    return params_of((weights, np.round(means * 256) / 256, covariances), covariance_type)
 
 
 def params_of(parts: tuple[np.ndarray, ...], covariance_type: str, dtype=np.float64) -> GMMParams:

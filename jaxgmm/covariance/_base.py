@@ -11,13 +11,15 @@ from jax import Array
 class CovarianceFamily(Protocol):
     """What the model layer needs to know of a covariance structure.
 
-    Axis letters: K components, D features, B rows of a block. `delta` (K, B, D) are deviations of rows
+    Axis letters: K components, D features, B rows of a block. `delta` (K, D, B) are deviations of rows
     from a pivot per component, `resp` (K, B) are weighted responsibilities. `scatter` is the additive
     second moment, in the smallest shape the family needs.
     """
 
     name: str
     mclust_code: str
+    correlated: bool
+    """Whether a covariance is a matrix (else variances along the axes)."""
     per_component: bool
     """Whether `covariances` has a leading K axis."""
 

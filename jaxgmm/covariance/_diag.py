@@ -14,6 +14,7 @@ class Diag:
 
     name = "diag"
     mclust_code = "VVI"
+    correlated = False
     per_component = True
 
     def shape(self, n_components: int, n_features: int) -> tuple[int, ...]:
@@ -23,7 +24,7 @@ class Diag:
         return n_components * n_features
 
     def scatter(self, delta: Array, resp: Array) -> Array:
-        return jnp.einsum("kb,kbi->ki", resp, delta * delta, precision=PRECISION)
+        return jnp.einsum("kb,kib->ki", resp, delta * delta, precision=PRECISION)
 
     def estimate(self, scatter: Array, shift: Array, resp_sum: Array, reg_covar: Array) -> Array:
         return safe_divide(scatter, resp_sum[:, None]) - shift * shift + reg_covar
@@ -35,8 +36,8 @@ class Diag:
         return jnp.sum(jnp.log(factor), axis=-1)
 
     def squared_distance(self, delta: Array, factor: Array) -> Array:
-        white = delta * factor[:, None, :]
-        return jnp.sum(white * white, axis=-1)
+        white = delta * factor[:, :, None]
+        return jnp.sum(white * white, axis=1)
 
     def precisions(self, factor: Array) -> Array:
         return factor * factor

@@ -14,6 +14,7 @@ class Full:
 
     name = "full"
     mclust_code = "VVV"
+    correlated = True
     per_component = True
 
     def shape(self, n_components: int, n_features: int) -> tuple[int, ...]:
@@ -23,8 +24,8 @@ class Full:
         return n_components * n_features * (n_features + 1) // 2
 
     def scatter(self, delta: Array, resp: Array) -> Array:
-        weighted = resp[:, :, None] * delta
-        return jnp.einsum("kbi,kbj->kij", weighted, delta, precision=PRECISION)
+        weighted = resp[:, None, :] * delta
+        return jnp.einsum("kib,kjb->kij", weighted, delta, precision=PRECISION)
 
     def estimate(self, scatter: Array, shift: Array, resp_sum: Array, reg_covar: Array) -> Array:
         second = safe_divide(scatter, resp_sum[:, None, None])
@@ -37,8 +38,8 @@ class Full:
         return linalg.half_log_det(factor)
 
     def squared_distance(self, delta: Array, factor: Array) -> Array:
-        white = jnp.einsum("kbi,kij->kbj", delta, factor, precision=PRECISION)
-        return jnp.sum(white * white, axis=-1)
+        white = jnp.einsum("kij,kib->kjb", factor, delta, precision=PRECISION)
+        return jnp.sum(white * white, axis=1)
 
     def precisions(self, factor: Array) -> Array:
         return jnp.matmul(factor, jnp.swapaxes(factor, -1, -2), precision=PRECISION)

@@ -14,6 +14,7 @@ class Spherical:
 
     name = "spherical"
     mclust_code = "VII"
+    correlated = False
     per_component = True
 
     def shape(self, n_components: int, n_features: int) -> tuple[int, ...]:
@@ -23,7 +24,7 @@ class Spherical:
         return n_components
 
     def scatter(self, delta: Array, resp: Array) -> Array:
-        return jnp.einsum("kb,kbi->k", resp, delta * delta, precision=PRECISION)
+        return jnp.einsum("kb,kib->k", resp, delta * delta, precision=PRECISION)
 
     def estimate(self, scatter: Array, shift: Array, resp_sum: Array, reg_covar: Array) -> Array:
         second = safe_divide(scatter, resp_sum) - jnp.sum(shift * shift, axis=-1)
@@ -37,7 +38,7 @@ class Spherical:
 
     def squared_distance(self, delta: Array, factor: Array) -> Array:
         white = delta * factor[:, None, None]
-        return jnp.sum(white * white, axis=-1)
+        return jnp.sum(white * white, axis=1)
 
     def precisions(self, factor: Array) -> Array:
         return factor * factor

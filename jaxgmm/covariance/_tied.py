@@ -15,6 +15,7 @@ class Tied:
 
     name = "tied"
     mclust_code = "EEE"
+    correlated = True
     per_component = False
 
     def shape(self, n_components: int, n_features: int) -> tuple[int, ...]:
@@ -24,8 +25,8 @@ class Tied:
         return n_features * (n_features + 1) // 2
 
     def scatter(self, delta: Array, resp: Array) -> Array:
-        weighted = resp[:, :, None] * delta
-        return jnp.einsum("kbi,kbj->ij", weighted, delta, precision=PRECISION)
+        weighted = resp[:, None, :] * delta
+        return jnp.einsum("kib,kjb->ij", weighted, delta, precision=PRECISION)
 
     def estimate(self, scatter: Array, shift: Array, resp_sum: Array, reg_covar: Array) -> Array:
         between = jnp.einsum("k,ki,kj->ij", resp_sum, shift, shift, precision=PRECISION)
@@ -38,8 +39,8 @@ class Tied:
         return jnp.broadcast_to(linalg.half_log_det(factor), (n_components,))
 
     def squared_distance(self, delta: Array, factor: Array) -> Array:
-        white = jnp.einsum("kbi,ij->kbj", delta, factor, precision=PRECISION)
-        return jnp.sum(white * white, axis=-1)
+        white = jnp.einsum("ij,kib->kjb", factor, delta, precision=PRECISION)
+        return jnp.sum(white * white, axis=1)
 
     def precisions(self, factor: Array) -> Array:
         return jnp.matmul(factor, factor.T, precision=PRECISION)

@@ -15,6 +15,7 @@ class TiedDiag:
 
     name = "tied_diag"
     mclust_code = "EEI"
+    correlated = False
     per_component = False
 
     def shape(self, n_components: int, n_features: int) -> tuple[int, ...]:
@@ -24,7 +25,7 @@ class TiedDiag:
         return n_features
 
     def scatter(self, delta: Array, resp: Array) -> Array:
-        return jnp.einsum("kb,kbi->i", resp, delta * delta, precision=PRECISION)
+        return jnp.einsum("kb,kib->i", resp, delta * delta, precision=PRECISION)
 
     def estimate(self, scatter: Array, shift: Array, resp_sum: Array, reg_covar: Array) -> Array:
         between = jnp.einsum("k,ki->i", resp_sum, shift * shift, precision=PRECISION)
@@ -37,8 +38,8 @@ class TiedDiag:
         return jnp.broadcast_to(jnp.sum(jnp.log(factor)), (n_components,))
 
     def squared_distance(self, delta: Array, factor: Array) -> Array:
-        white = delta * factor
-        return jnp.sum(white * white, axis=-1)
+        white = delta * factor[:, None]
+        return jnp.sum(white * white, axis=1)
 
     def precisions(self, factor: Array) -> Array:
         return factor * factor

@@ -15,6 +15,7 @@ class TiedSpherical:
 
     name = "tied_spherical"
     mclust_code = "EII"
+    correlated = False
     per_component = False
 
     def shape(self, n_components: int, n_features: int) -> tuple[int, ...]:
@@ -24,7 +25,7 @@ class TiedSpherical:
         return 1
 
     def scatter(self, delta: Array, resp: Array) -> Array:
-        return jnp.einsum("kb,kbi->", resp, delta * delta, precision=PRECISION)
+        return jnp.einsum("kb,kib->", resp, delta * delta, precision=PRECISION)
 
     def estimate(self, scatter: Array, shift: Array, resp_sum: Array, reg_covar: Array) -> Array:
         between = jnp.einsum("k,ki->", resp_sum, shift * shift, precision=PRECISION)
@@ -38,7 +39,7 @@ class TiedSpherical:
 
     def squared_distance(self, delta: Array, factor: Array) -> Array:
         white = delta * factor
-        return jnp.sum(white * white, axis=-1)
+        return jnp.sum(white * white, axis=1)
 
     def precisions(self, factor: Array) -> Array:
         return factor * factor

@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from jaxgmm._numerics import DECREASE_FACTOR, noise_level
@@ -49,6 +50,11 @@ def select(condition: Array, new: EMState, old: EMState) -> EMState:
     return jax.tree.map(lambda a, b: jnp.where(condition, a, b), new, old)
 
 
+def _int32(value: int) -> Array:
+    """A strongly typed scalar: a weak one would make the first burst's program differ from the second's."""
+    return jnp.asarray(np.int32(value))
+
+
 def init_state(params: GMMParams, x_dtype: Any) -> EMState:
     """The state of a fresh lane: no statistics yet, so that its first step is an E-step at the start."""
     n_components, n_features = params.n_components, params.n_features
@@ -69,8 +75,8 @@ def init_state(params: GMMParams, x_dtype: Any) -> EMState:
         best_params=params,
         best_log_likelihood=zero - jnp.inf,
         best_classification=zero,
-        n_iter=jnp.full((), -1, jnp.int32),
-        status=jnp.full((), Status.RUNNING, jnp.int32),
+        n_iter=_int32(-1),
+        status=_int32(Status.RUNNING),
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxgmm._numerics import next_power_of_two
@@ -45,7 +46,7 @@ def random_starts(
             keys[i : i + chunk],
             rows.x,
             rows.weight,
-            active,
+            jnp.asarray(active),
             reg_covar,
             method=init,
             covariance_type=covariance_type,

@@ -176,8 +176,7 @@ class GaussianMixture(EstimatorProtocol):
 
     def _check_precisions(self, precisions: np.ndarray) -> None:
         family = get_family(self.covariance_type)
-        matrices = family.name in ("full", "tied")
-        if matrices:
+        if family.correlated:
             symmetric = np.allclose(precisions, np.swapaxes(precisions, -1, -2))
             if not symmetric or not (np.linalg.eigvalsh(precisions) > 0).all():
                 raise ValueError(f"'{self.covariance_type} precision' should be symmetric, positive-definite")
@@ -209,7 +208,8 @@ class GaussianMixture(EstimatorProtocol):
             result = summarise(run_lanes(starts, rows.x, rows.weight, options), rows, self.n_components, init, options)
         except FitError:
             raise self._ill_defined(rows.dtype) from None
-        if result.status in (Status.SINGULAR, Status.NONFINITE):
+        # A failure in the very last iteration allowed still leaves the state before it: not converged, not ill.
+        if result.status in (Status.SINGULAR, Status.NONFINITE) and result.n_iter < self.max_iter:
             raise self._ill_defined(rows.dtype)
         return result
 
@@ -268,20 +268,20 @@ class GaussianMixture(EstimatorProtocol):
 
     def _factors(self) -> Factors:
         """Factors from `precisions_cholesky_`, which users may set by hand."""
+        self._check_is_fitted()
         means, factor = np.asarray(self.means_), np.asarray(self.precisions_cholesky_)
         n_components, n_features = means.shape
         with precision_context(factor.dtype), np.errstate(divide="ignore"):
             half_log_det = self.params_family.half_log_det(jax.numpy.asarray(factor), n_components, n_features)
             return Factors(
-                log_weights=np.log(np.asarray(self.weights_)),  # type: ignore[arg-type]
-                means=means,
+                log_weights=np.log(np.asarray(self.weights_)),
+                means=means,  # type: ignore[arg-type]
                 factor=factor,  # type: ignore[arg-type]
                 log_norm=np.asarray(half_log_det) - 0.5 * n_features * LOG_2PI,
                 covariance_type=self.params_family.name,
             )
 
     def _rows(self, X: Any) -> np.ndarray:
-        self._check_is_fitted()
         return validate_data(self, X, reset=False)
 
     def score_samples(self, X: Any) -> np.ndarray:
@@ -316,10 +316,23 @@ class GaussianMixture(EstimatorProtocol):
         self._check_is_fitted()
         if n_samples < 1:
             raise ValueError(f"Invalid value for 'n_samples': {n_samples} . The sampling requires at least one sample.")
-        seed = check_random_state(self.random_state).randint(2**31 - 1)
-        x, labels = functional.sample(self._params(), int(seed), int(n_samples))
-        order = np.argsort(labels, kind="stable")
-        return x[order].astype(np.float64), labels[order].astype(np.int64)
+        # The draws are NumPy's, in scikit-learn's order, so that a seed gives the same rows in both.
+        rng = check_random_state(self.random_state)
+        weights = np.asarray(self.weights_, np.float64)
+        counts = rng.multinomial(n_samples, weights / weights.sum())
+        means, family = np.asarray(self.means_), self.params_family
+        covariances = np.asarray(self.covariances_)
+        per_component = covariances if family.per_component else [covariances] * len(means)
+        if family.correlated:
+            parts = [
+                rng.multivariate_normal(m, c, int(n)) for m, c, n in zip(means, per_component, counts, strict=True)
+            ]
+        else:
+            parts = [
+                m + rng.standard_normal(size=(n, means.shape[1])) * np.sqrt(c)
+                for m, c, n in zip(means, per_component, counts, strict=True)
+            ]
+        return np.vstack(parts).astype(np.float64), np.repeat(np.arange(len(means)), counts)
 
     # ----------------------------------------------------------------------------------------------- criteria
 

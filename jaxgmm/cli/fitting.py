@@ -1,0 +1,189 @@
+"""``jaxgmm fit`` and ``jaxgmm sweep``."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from jaxgmm import api, io, report
+from jaxgmm._provenance import fingerprint
+from jaxgmm._status import Status, UsageError
+from jaxgmm.cli import inputs
+from jaxgmm.cli.output import Console
+from jaxgmm.cli.parser import Settings
+from jaxgmm.data import Table
+from jaxgmm.em.result import FitResult, SweepResult
+from jaxgmm.functional import silhouette
+from jaxgmm.model import Model
+
+
+def fit(settings: Settings, console: Console) -> None:
+    """Fit one mixture, write it and print its summary."""
+    start = io.load(settings["init_from"]) if settings["init_from"] else None
+    table = inputs.rows_for(start, settings) if start else inputs.rows(settings)
+    n_components = settings["n_components"] or (start.n_components if start else 0)
+    covariance_type = settings["covariance_type"] or (start.covariance_type if start else "full")
+    draws = start is None and settings["init"] != "orthant"
+    seed = inputs.seed_of(settings, console) if draws else settings["seed"]
+    scaled = inputs.scaled(table.x, settings, start)
+    _announce(console, table, scaled.z, f"{n_components} component{'s' * (n_components != 1)}")
+    result = api.fit(
+        scaled.z,
+        n_components,
+        covariance_type=covariance_type,
+        key=seed,
+        n_restarts=settings["n_restarts"],
+        init=start.params if start else settings["init"],
+        tol=settings["tol"],
+        reg_covar=settings["reg_covar"],
+        max_iter=settings["max_iter"],
+        sample_weight=table.sample_weight,
+    )
+    model = _finish(result, table, scaled, seed, settings, console)
+    found: dict[str, Any] = {"command": "fit"}
+    if settings["criterion"] == "silhouette":
+        labels = model.predict(table.x)
+        if len(np.unique(labels)) < 2:
+            console.warn("all rows belong to one component, so there is no silhouette; ask for more components")
+        else:
+            found["silhouette"] = silhouette(scaled.z, labels, table.sample_weight)
+            console.result(f"Silhouette score for {n_components} clusters: {found['silhouette']:.4f}")
+    console.emit(found | _about(model, table, settings, console))
+
+
+def sweep(settings: Settings, console: Console) -> None:
+    """Fit all candidates, print their table, write the winner and print its summary."""
+    seed = inputs.seed_of(settings, console) if settings["init"] != "orthant" else settings["seed"]
+    table = inputs.rows(settings)
+    scaled = inputs.scaled(table.x, settings)
+    counts, types = settings["candidates"], settings["covariance_type"]
+    _announce(console, table, scaled.z, f"{len(counts) * len(types)} candidates")
+    result = api.sweep(
+        scaled.z,
+        counts,
+        covariance_types=types,
+        criterion=settings["criterion"],
+        key=seed,
+        n_restarts=settings["n_restarts"],
+        init=settings["init"],
+        tol=settings["tol"],
+        reg_covar=settings["reg_covar"],
+        max_iter=settings["max_iter"],
+        sample_weight=table.sample_weight,
+    )
+    shown = in_data_units(result, scaled.scale)
+    console.result(report.sweep_text(shown))
+    if result.criterion == "silhouette":
+        console.result(silhouette_lines(shown))
+    warn_at_edge(result, console)
+    model = _finish(result.best, table, scaled, seed, settings, console)
+    found = {
+        "command": "sweep",
+        "criterion": result.criterion,
+        "best": result.best.n_components,
+        "best_covariance_type": result.best.covariance_type,
+        "at_edge": result.at_edge,
+        "table": shown.table(),
+    }
+    console.emit(found | _about(model, table, settings, console))
+
+
+def silhouette_lines(result: SweepResult) -> str:
+    """One line for every count that has a silhouette, and one for the best."""
+    lines = [
+        f"Silhouette score for {n} clusters: {value:.4f}"
+        for (_, n), value in zip(result.cells, result.values, strict=True)
+        if np.isfinite(value)
+    ]
+    best = result.values[result.best_index]
+    return "\n".join([*lines, f"Found {result.best.n_components} clusters; Silhouette score: {best:.4f}"])
+
+
+def warn_at_edge(result: SweepResult, console: Console) -> None:
+    """Say so when the best count is the first or the last one tried."""
+    if not result.at_edge:
+        return
+    best, last = result.best.n_components, result.candidates[-1]
+    if best == last:
+        cure = f"try more: --candidates {result.candidates[0]}-{2 * last}"
+        console.warn(f"the best count, {best}, is the largest one tried and better ones may lie beyond; {cure}")
+    else:
+        console.warn(f"the best count, {best}, is the smallest one tried; try fewer: --candidates 1-{last}")
+
+
+def warn_of_status(model: Model, console: Console) -> None:
+    """Say so when a fit that is kept did not converge, or lost a component."""
+    if model.meta.get("status") != Status.CONVERGED.name:
+        console.warn(f"the fit is kept, but it is {model.meta['message']}")
+    empty = np.flatnonzero(np.asarray(model.params.weights) == 0)
+    if len(empty):
+        console.warn(
+            f"component {empty[0]} has lost all its rows; ask for {model.n_components - len(empty)} components"
+        )
+
+
+def in_data_units(result: SweepResult, scale: Any) -> SweepResult:
+    """The sweep of z = (x - shift) / scale with likelihoods and criteria of x: log p(x) = log p(z) - log |scale|."""
+    if scale is None:
+        return result
+    log_scale = float(np.sum(np.log(scale)))
+
+    def convert(fit: FitResult | None) -> FitResult | None:
+        if fit is None:
+            return None
+        offset = fit.weight_sum * log_scale
+        return dataclasses.replace(
+            fit,
+            log_likelihood=fit.log_likelihood - offset,
+            classification_log_likelihood=fit.classification_log_likelihood - offset,
+            restart_log_likelihoods=fit.restart_log_likelihoods - offset,
+        )
+
+    fits = tuple(convert(fit) for fit in result.fits)
+    if result.larger_is_better:
+        return dataclasses.replace(result, fits=fits)
+    values = np.array([np.nan if fit is None else getattr(fit, result.criterion) for fit in fits])
+    return dataclasses.replace(result, fits=fits, values=values)
+
+
+def _announce(console: Console, table: Table, z: np.ndarray, what: str) -> None:
+    names = ", ".join(table.columns[:6]) + (", ..." if len(table.columns) > 6 else "")
+    console.note(f"{table.source}: {len(z)} rows x {z.shape[1]} columns ({names}), {z.dtype}; fitting {what}")
+
+
+def _finish(
+    result: FitResult, table: Table, scaled: inputs.Scaled, seed: int | None, settings: Settings, console: Console
+) -> Model:
+    """The model written, its summary printed."""
+    model = Model.from_fit(
+        result,
+        columns=table.columns,
+        shift=scaled.shift,
+        scale=scaled.scale,
+        seed=seed,
+        fingerprint=fingerprint(table.x),
+    )
+    io.save(settings["output"], model, force=settings["force"])
+    console.result(report.summary_text(model, settings["output"]))
+    warn_of_status(model, console)
+    return model
+
+
+def _about(model: Model, table: Table, settings: Settings, console: Console) -> dict[str, Any]:
+    """What the JSON object says of a model, with a comparison when the classes of the rows are known."""
+    about = {"source": table.source, "model": settings["output"], **report.summary_dict(model)}
+    if table.labels is not None:
+        about["comparison"] = compare(model.predict(table.x), table, console)
+    console.note(f"wrote {settings['output']}")
+    return about
+
+
+def compare(labels: np.ndarray, table: Table, console: Console) -> dict[str, Any]:
+    """Components against the known classes of the rows, printed and as numbers."""
+    if table.labels is None:
+        raise UsageError("nothing to compare with; name the column of the known classes with --label-column")
+    text, numbers = report.comparison(table.labels, labels, table.label_names)
+    console.result(text)
+    return numbers

@@ -1,0 +1,282 @@
+"""Text for people at 80 columns, and the same facts as plain dictionaries."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from jaxgmm._status import Status
+from jaxgmm.em.result import SweepResult
+from jaxgmm.model import Model, plain
+
+WIDTH = 80
+# Components and columns shown; a summary should fit a screen, and the rest is in the JSON.
+MAX_COMPONENTS = 20
+MAX_FEATURES = 6
+MAX_CLASSES = 8
+
+_RULE = "-" * WIDTH
+_CELL = 9
+
+
+def summary_text(model: Model, path: str | None = "model.npz") -> str:
+    """The ruled summary of a fitted model, to be printed.
+
+    model: the mixture and how it came about; what its meta does not tell is left out. path: its file, for
+    the commands to run next; None leaves them out.
+    """
+    k, d = model.n_components, model.n_features
+    title = f"Gaussian mixture: {_count(k, 'component')}, {model.covariance_type} covariance, {_count(d, 'feature')}"
+    parts = [_RULE, title, _RULE, *_facts(model), "", *_components(model)]
+    return "\n".join([*parts, *([] if path is None else ["", *_next(model, path)]), _RULE])
+
+
+def summary_dict(model: Model) -> dict[str, Any]:
+    """The facts of the summary, all components and all columns included, as JSON can hold them.
+
+    What is not known of a model (one made from given parameters, say) is None.
+    """
+    meta = model.meta
+    known = (
+        "n_samples",
+        "weight_sum",
+        "log_likelihood",
+        "n_parameters",
+        "bic",
+        "aic",
+        "icl",
+        "status",
+        "message",
+        "converged",
+        "n_iter",
+        "best_share",
+        "restart_log_likelihoods",
+        "init",
+        "options",
+        "seed",
+        "fingerprint",
+        "versions",
+    )
+    weights, sizes = np.asarray(model.params.weights, np.float64), _sizes(model)
+    return plain(
+        {
+            "n_components": model.n_components,
+            "n_features": model.n_features,
+            "covariance_type": model.covariance_type,
+            "columns": _names(model),
+            "standardized": bool((model.scale != 1).any()),
+            "score": _score(model),
+            **{name: meta.get(name) for name in known},
+            "components": [
+                {"weight": weights[k], "size": None if sizes is None else sizes[k], "mean": mean, "std": std}
+                for k, (mean, std) in enumerate(zip(model.data_means, model.data_std, strict=True))
+            ],
+        }
+    )
+
+
+def sweep_text(result: SweepResult) -> str:
+    """The table of candidates, one line per cell with its stop code; ``*`` marks the winner."""
+    criterion = result.criterion
+    n_restarts = max((len(fit.restart_status) for fit in result.fits if fit is not None), default=1)
+    best_of = f"best/{n_restarts}"
+    header = f"  {'covariance':<14}{'K':>4}{'log-likelihood':>17}{'df':>7}{criterion:>15}{'iter':>6}{best_of:>9} stop"
+    lines = [_RULE, header, _RULE]
+    for i, (row, value) in enumerate(zip(result.table(), result.values, strict=True)):
+        mark = "*" if i == result.best_index else " "
+        start = f"{mark} {row['covariance_type']:<14}{row['n_components']:>4}"
+        stop = row["status"].lower()
+        if "n_iter" not in row:
+            lines.append(f"{start}{'-':>17}{'-':>7}{'-':>15}{'-':>6}{'-':>9} {stop}")
+            continue
+        chosen = "-" if not math.isfinite(value) else f"{value:.4f}" if result.larger_is_better else f"{value:.2f}"
+        reached = round(row["best_share"] * n_restarts)
+        lines.append(
+            f"{start}{row['log_likelihood']:>17.4f}{row['n_parameters']:>7}{chosen:>15}"
+            f"{row['n_iter']:>6}{reached:>9} {_STOP.get(stop, stop)}"
+        )
+    way = "larger" if result.larger_is_better else "lower"
+    best = result.best
+    lines += [
+        _RULE,
+        f"* the best: {_count(best.n_components, 'component')}, {best.covariance_type} ({criterion}: {way} is better)",
+    ]
+    if n_restarts > 1:
+        lines.append(f"{best_of}: how many of the {n_restarts} starts reached the best optimum of their row")
+    return "\n".join(lines)
+
+
+def comparison(truth: np.ndarray, labels: np.ndarray, names: Sequence[str] = ()) -> tuple[str, dict[str, Any]]:
+    """Components against known classes: a table with agreement up to relabelling, as text and as a dictionary.
+
+    truth: (N) class of each row; labels: (N) component of each row; names: of the classes 0, 1, ... if any.
+    """
+    from jaxgmm.compare import accuracy_up_to_relabelling, adjusted_rand_index, misclassification_rate
+
+    numbers = {
+        "accuracy": accuracy_up_to_relabelling(truth, labels),
+        "misclassification_rate": misclassification_rate(truth, labels),
+        "adjusted_rand_index": adjusted_rand_index(truth, labels),
+    }
+    classes, components = np.unique(truth), np.unique(labels)
+    lines = [
+        f"against the known classes: accuracy {numbers['accuracy']:.4f} up to relabelling, "
+        f"ARI {numbers['adjusted_rand_index']:.4f}"
+    ]
+    counts = [[int(np.sum((truth == c) & (labels == k))) for k in components] for c in classes]
+    table = {
+        "classes": [names[c] if names else int(c) for c in classes],
+        "components": components.tolist(),
+        "counts": counts,
+    }
+    if len(classes) <= MAX_CLASSES and len(components) <= MAX_CLASSES:
+        lines.append(f"{'class':<14}k" + "".join(f"{k:>8}" for k in components))
+        for name, row in zip(table["classes"], counts, strict=True):
+            lines.append(f"{_clip(str(name), 14):<15}" + "".join(f"{n:>8}" for n in row))
+    return "\n".join(lines), numbers | table
+
+
+_STOP = {"converged": "converged", "max_iter": "max_iter", "decreased": "decreased"}
+
+
+def _facts(model: Model) -> list[str]:
+    """Two columns of name and value; what meta does not hold is left out."""
+    meta = model.meta
+    left: list[tuple[str, str]] = [("rows", _or_blank(meta.get("n_samples")))]
+    if meta.get("weight_sum") is not None and meta["weight_sum"] != meta.get("n_samples"):
+        left.append(("sum of weights", f"{meta['weight_sum']:.6g}"))
+    left += [
+        ("features", str(model.n_features)),
+        ("components", str(model.n_components)),
+        ("covariance type", model.covariance_type),
+        ("iterations", _or_blank(meta.get("n_iter"))),
+        ("best optimum", _reached(meta)),
+        ("seed", _or_blank(meta.get("seed"))),
+    ]
+    right = [
+        ("log-likelihood", _decimal(meta.get("log_likelihood"))),
+        ("mean per row", _decimal(_score(model))),
+        ("df (free parameters)", _or_blank(meta.get("n_parameters"))),
+        ("BIC (lower is better)", _decimal(meta.get("bic"))),
+        ("AIC (lower is better)", _decimal(meta.get("aic"))),
+        ("ICL (lower is better)", _decimal(meta.get("icl"))),
+    ]
+    left, right = ([pair for pair in side if pair[1]] for side in (left, right))
+    rows = max(len(left), len(right))
+    blank = [("", "")] * rows
+    lines = [
+        (f"{a:<17}{b:>19}" + (f"    {c:<23}{v:>17}" if c else "")).rstrip()
+        for (a, b), (c, v) in list(zip(left + blank, right + blank, strict=False))[:rows]
+    ]
+    if meta.get("message"):
+        lines += textwrap.wrap(f"status: {meta['message']}", WIDTH, subsequent_indent="        ")
+    if (model.scale != 1).any():
+        lines.append("fitted on standardized columns; all numbers here are in the units of the data")
+    return lines
+
+
+def _components(model: Model) -> list[str]:
+    """Weight, size, mean, then standard deviation of each component."""
+    shown = min(model.n_features, MAX_FEATURES)
+    names = "".join(f" {_clip(name, _CELL):>{_CELL}}" for name in _names(model)[:shown])
+    order = np.argsort(-np.asarray(model.params.weights), kind="stable")[:MAX_COMPONENTS]
+    order = np.sort(order)
+    weights, sizes = np.asarray(model.params.weights), _sizes(model)
+    means, stds = model.data_means, model.data_std
+
+    def values(row: np.ndarray) -> str:
+        return "".join(f" {_short(value):>{_CELL}}" for value in row[:shown])
+
+    lines = ["weights, sizes and means", f"{'k':>4}{'weight':>7}{'size':>9}{names}"]
+    for k in order:
+        size = "" if sizes is None else _size(float(sizes[k]))
+        lines.append(f"{k:>4}{weights[k]:>7.4f}{size:>9}{values(means[k])}")
+    lines += ["standard deviations along the axes", f"{'k':>4}{'':>16}{names}"]
+    lines += [f"{k:>4}{'':>16}{values(stds[k])}" for k in order]
+    rest = []
+    if len(order) < model.n_components:
+        rest.append(f"{_count(model.n_components - len(order), 'lighter component')}")
+    if shown < model.n_features:
+        rest.append(_count(model.n_features - shown, "column"))
+    return lines + ([f"and {' and '.join(rest)} more: jaxgmm summary --json shows all"] if rest else [])
+
+
+def _next(model: Model, path: str) -> list[str]:
+    commands = [
+        (f"jaxgmm predict {path} DATA", "the component of every row"),
+        (f"jaxgmm score {path} DATA", "the log-likelihood of other data"),
+        (f"jaxgmm sample {path} -n 1000", "new rows"),
+    ]
+    status = model.meta.get("status")
+    if status == Status.MAX_ITER.name:
+        limit = model.meta.get("options", {}).get("max_iter", 1000)
+        go_on = f"jaxgmm fit DATA --init-from {path} --max-iter {10 * max(1, limit)} -o better.npz"
+        commands.insert(0, (go_on, "go on"))
+    elif len(model.meta.get("restart_log_likelihoods") or []) > 1 and _times_reached(model.meta) == 1:
+        count = 4 * len(model.meta["restart_log_likelihoods"])
+        commands.insert(0, (f"... --n-restarts {count}", "only one start came so far: try more"))
+    width = max(len(command) for command, _ in commands)
+    lines = ["next:"]
+    for command, purpose in commands:
+        line = f"  {command:<{width}}  {purpose}"
+        lines += [line] if len(line) <= WIDTH else [f"  {command}"]
+    return lines
+
+
+def _times_reached(meta: dict[str, Any]) -> int:
+    return round(meta["best_share"] * len(meta["restart_log_likelihoods"]))
+
+
+def _reached(meta: dict[str, Any]) -> str:
+    if meta.get("best_share") is None or not meta.get("restart_log_likelihoods"):
+        return ""
+    total = len(meta["restart_log_likelihoods"])
+    return f"{_times_reached(meta)} of {total} starts"
+
+
+def _sizes(model: Model) -> np.ndarray | None:
+    total = model.meta.get("weight_sum")
+    return None if total is None else np.asarray(model.params.weights, np.float64) * total
+
+
+def _score(model: Model) -> float | None:
+    total, value = model.meta.get("weight_sum"), model.meta.get("log_likelihood")
+    return None if not total or value is None else value / total
+
+
+def _names(model: Model) -> list[str]:
+    return list(model.columns or (f"x{i}" for i in range(model.n_features)))
+
+
+def _count(n: int, what: str) -> str:
+    return f"{n} {what}{'s' * (n != 1)}"
+
+
+def _or_blank(value: Any) -> str:
+    return "" if value is None else str(value)
+
+
+def _decimal(value: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:.4f}" if abs(value) < 1e11 else f"{value:.10g}"
+
+
+def _short(value: float) -> str:
+    """At most `_CELL` characters, with as many digits as that allows, five at most."""
+    if value == 0 or not math.isfinite(value):
+        return f"{value:g}"
+    return next(text for digits in (5, 4, 3, 2) if len(text := f"{value:#.{digits}g}") <= _CELL)
+
+
+def _size(value: float) -> str:
+    return f"{value:.1f}" if value < 1e7 else f"{value:.3g}"
+
+
+def _clip(name: str, width: int) -> str:
+    name = "".join(c if c.isprintable() else "?" for c in name)
+    return name if len(name) <= width else name[: width - 2] + ".."
