@@ -98,6 +98,7 @@ if TYPE_CHECKING:
         accuracy_up_to_relabelling as accuracy_up_to_relabelling,
         adjusted_rand_index as adjusted_rand_index,
         agreement as agreement,
+        match_components as match_components,
         misclassification_rate as misclassification_rate,
     )
     from jaxgmm.covariance import COVARIANCE_TYPES as COVARIANCE_TYPES
@@ -129,5 +130,6 @@ if TYPE_CHECKING:
     )
     from jaxgmm.interop import from_sklearn as from_sklearn, to_sklearn as to_sklearn
     from jaxgmm.io import load as load, save as save
+    from jaxgmm.model import Model as Model
     from jaxgmm.params import GMMParams as GMMParams
     from jaxgmm.stats import SuffStats as SuffStats

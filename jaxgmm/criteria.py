@@ -70,7 +70,7 @@ def silhouette(x: Array, labels: Array, n_clusters: int, weight: Array, block_si
         is_own = jax.nn.one_hot(own, n_clusters, dtype=bool)
         own_size = sizes[own]
         within = safe_divide(jnp.sum(jnp.where(is_own, total, 0.0), axis=1), own_size - 1.0)
-        outside = jnp.where(is_own | (sizes == 0), jnp.inf, safe_divide(total, sizes))
+        outside = jnp.where(is_own | (sizes == 0)[None, :], jnp.inf, safe_divide(total, sizes[None, :]))
         nearest = jnp.min(outside, axis=1)
         value = safe_divide(nearest - within, jnp.maximum(within, nearest))
         return jnp.where((own_size > 1) & jnp.isfinite(nearest), value, 0.0)

@@ -44,9 +44,9 @@ def normalise(joint: Array) -> tuple[Array, Array, Array]:
     """Over components (axis 0): log-sum-exp (B), responsibilities (K, B) and the largest term (B)."""
     peak = jnp.max(joint, axis=0)
     anchor = jax.lax.stop_gradient(jnp.where(jnp.isfinite(peak), peak, 0.0))
-    terms = jnp.exp(joint - anchor)
+    terms = jnp.exp(joint - anchor[None, :])
     total = jnp.sum(terms, axis=0)
-    return anchor + jnp.log(total), terms / total, peak
+    return anchor + jnp.log(total), terms / total[None, :], peak
 
 
 def _per_row(params: GMMParams | Factors, x: Array, block_size: int | None, kind: str) -> Array:
@@ -67,7 +67,7 @@ def _per_row(params: GMMParams | Factors, x: Array, block_size: int | None, kind
         if kind == "log_prob":
             return log_sum
         if kind == "log_resp":
-            return (joint - log_sum).T
+            return (joint - log_sum[None, :]).T
         return resp.T
 
     return map_over_blocks(block, (x,), block_size)

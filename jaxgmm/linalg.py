@@ -50,4 +50,4 @@ def outer(vectors: Array) -> Array:
 
 def add_diagonal(matrices: Array, value: Array) -> Array:
     """M + value I on the last two axes."""
-    return matrices + value * jnp.eye(matrices.shape[-1], dtype=matrices.dtype)
+    return matrices + value * jnp.broadcast_to(jnp.eye(matrices.shape[-1], dtype=matrices.dtype), matrices.shape)

@@ -84,20 +84,20 @@ def sweep_text(result: SweepResult) -> str:
     criterion = result.criterion
     n_restarts = max((len(fit.restart_status) for fit in result.fits if fit is not None), default=1)
     best_of = f"best/{n_restarts}"
-    header = f"  {'covariance':<14}{'K':>4}{'log-likelihood':>17}{'df':>7}{criterion:>15}{'iter':>6}{best_of:>9} stop"
+    header = f"  {'covariance':<15}{'K':>3}{'log-likelihood':>15}{'df':>7}{criterion:>14}{'iter':>6}{best_of:>8} stop"
     lines = [_RULE, header, _RULE]
     for i, (row, value) in enumerate(zip(result.table(), result.values, strict=True)):
         mark = "*" if i == result.best_index else " "
-        start = f"{mark} {row['covariance_type']:<14}{row['n_components']:>4}"
+        start = f"{mark} {row['covariance_type']:<15}{row['n_components']:>3}"
         stop = row["status"].lower()
         if "n_iter" not in row:
-            lines.append(f"{start}{'-':>17}{'-':>7}{'-':>15}{'-':>6}{'-':>9} {stop}")
+            lines.append(f"{start}{'-':>15}{'-':>7}{'-':>14}{'-':>6}{'-':>8} {stop}")
             continue
-        chosen = "-" if not math.isfinite(value) else f"{value:.4f}" if result.larger_is_better else f"{value:.2f}"
+        chosen = _fixed(value, 13, 4 if result.larger_is_better else 2) if math.isfinite(value) else "-"
         reached = round(row["best_share"] * n_restarts)
         lines.append(
-            f"{start}{row['log_likelihood']:>17.4f}{row['n_parameters']:>7}{chosen:>15}"
-            f"{row['n_iter']:>6}{reached:>9} {_STOP.get(stop, stop)}"
+            f"{start}{_fixed(row['log_likelihood'], 14, 4):>15}{row['n_parameters']:>7}{chosen:>14}"
+            f"{row['n_iter']:>6}{reached:>8} {stop}"
         )
     way = "larger" if result.larger_is_better else "lower"
     best = result.best
@@ -138,9 +138,6 @@ def comparison(truth: np.ndarray, labels: np.ndarray, names: Sequence[str] = ())
         for name, row in zip(table["classes"], counts, strict=True):
             lines.append(f"{_clip(str(name), 14):<15}" + "".join(f"{n:>8}" for n in row))
     return "\n".join(lines), numbers | table
-
-
-_STOP = {"converged": "converged", "max_iter": "max_iter", "decreased": "decreased"}
 
 
 def _facts(model: Model) -> list[str]:
@@ -261,9 +258,13 @@ def _or_blank(value: Any) -> str:
 
 
 def _decimal(value: float | None) -> str:
-    if value is None:
-        return ""
-    return f"{value:.4f}" if abs(value) < 1e11 else f"{value:.10g}"
+    return "" if value is None else _fixed(value, 17, 4)
+
+
+def _fixed(value: float, width: int, decimals: int) -> str:
+    """With so many decimals, or in scientific notation where that would be wider than `width`."""
+    text = f"{value:.{decimals}f}"
+    return text if len(text) <= width else f"{value:.{width - 8}g}"
 
 
 def _short(value: float) -> str:
@@ -274,7 +275,7 @@ def _short(value: float) -> str:
 
 
 def _size(value: float) -> str:
-    return f"{value:.1f}" if value < 1e7 else f"{value:.3g}"
+    return _fixed(value, 8, 1)
 
 
 def _clip(name: str, width: int) -> str:

@@ -24,7 +24,7 @@ def sample(params: GMMParams, key: Array, n_samples: int) -> tuple[Array, Array]
     scale = params.family.scale(jnp.asarray(params.covariances), params.n_components)
 
     def colour(k: Array, x: Array) -> Array:
-        return jnp.where((labels == k)[:, None], means[k] + params.family.colour(noise, scale[k]), x)
+        return jnp.where((labels == k)[:, None], means[k][None, :] + params.family.colour(noise, scale[k]), x)
 
     x = jax.lax.fori_loop(0, params.n_components, colour, jnp.zeros_like(noise))
     return x, labels.astype(jnp.int32)

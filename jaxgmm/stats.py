@@ -76,7 +76,7 @@ def collect(factors: Factors, x: Array, weight: Array, block_size: int | None = 
     def block(rows: Array, w: Array) -> SuffStats:
         delta = deviations(factors, rows)
         log_sum, resp, peak = normalise(joint_log_density(factors, delta))
-        resp_sum, x_sum, xx_sum = _moments(family, delta, jnp.where(w > 0, w * resp, 0.0))
+        resp_sum, x_sum, xx_sum = _moments(family, delta, jnp.where(w[None, :] > 0, w[None, :] * resp, 0.0))
         return SuffStats(
             resp_sum=resp_sum,
             x_sum=x_sum,
@@ -111,7 +111,7 @@ def collect_given(
     def block(*args: Array) -> SuffStats:
         *data, w = args
         delta = data[0].T[None, :, :] - pivot[:, :, None]
-        resp = resp_of(*data).T * w
+        resp = resp_of(*data).T * w[None, :]
         resp_sum, x_sum, xx_sum = _moments(family, delta, resp)
         return SuffStats(
             resp_sum=resp_sum,

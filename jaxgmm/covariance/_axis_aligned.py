@@ -14,7 +14,7 @@ def inverse_deviation(variances: Array) -> Array:
 
 def diagonal_matrices(variances: Array) -> Array:
     """(K, D) variances as (K, D, D) matrices."""
-    return variances[:, :, None] * jnp.eye(variances.shape[-1], dtype=variances.dtype)
+    return variances[:, :, None] * jnp.eye(variances.shape[-1], dtype=variances.dtype)[None, :, :]
 
 
 def matrix_diagonals(covariances: Array) -> Array:

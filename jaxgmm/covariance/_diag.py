@@ -55,7 +55,7 @@ class Diag:
         return jnp.sqrt(covariances)
 
     def colour(self, noise: Array, scale: Array) -> Array:
-        return noise * scale
+        return noise * scale[None, :]
 
     def variances(self, covariances: Array, n_components: int, n_features: int) -> Array:
         return covariances

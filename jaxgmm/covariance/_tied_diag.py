@@ -38,7 +38,7 @@ class TiedDiag:
         return jnp.broadcast_to(jnp.sum(jnp.log(factor)), (n_components,))
 
     def squared_distance(self, delta: Array, factor: Array) -> Array:
-        white = delta * factor[:, None]
+        white = delta * factor[None, :, None]
         return jnp.sum(white * white, axis=1)
 
     def precisions(self, factor: Array) -> Array:
@@ -57,7 +57,7 @@ class TiedDiag:
         return jnp.broadcast_to(jnp.sqrt(covariances), (n_components, covariances.shape[-1]))
 
     def colour(self, noise: Array, scale: Array) -> Array:
-        return noise * scale
+        return noise * scale[None, :]
 
     def variances(self, covariances: Array, n_components: int, n_features: int) -> Array:
         return jnp.broadcast_to(covariances, (n_components, n_features))

@@ -30,7 +30,7 @@ def _pick_rows(uniform: Array, mass: Array) -> Array:
 
 
 def _squared_distances(x: Array, centre: Array) -> Array:
-    difference = x - centre
+    difference = x - centre[None, :]
     return jnp.sum(difference * difference, axis=-1)
 
 
@@ -68,14 +68,14 @@ def nearest_centre(x: Array, centres: Array, active: Array) -> Array:
     """One-hot (B, K) of the nearest active centre."""
     # |x − c|² up to |x|², which does not change the minimum.
     offset = jnp.where(active, 0.5 * jnp.sum(centres * centres, axis=-1), jnp.inf)
-    closeness = jnp.matmul(x, centres.T, precision=PRECISION) - offset
+    closeness = jnp.matmul(x, centres.T, precision=PRECISION) - offset[None, :]
     return jax.nn.one_hot(jnp.argmax(closeness, axis=-1), centres.shape[0], dtype=x.dtype)
 
 
 def lloyd(x: Array, weight: Array, centres: Array, active: Array) -> Array:
     """Lloyd's iteration from given centres (K, D); a centre that loses its rows stays where it was."""
     mean = weighted_mean(x, weight)
-    variance = jnp.mean(jnp.sum(weight[:, None] * (x - mean) ** 2, axis=0) / jnp.sum(weight))
+    variance = jnp.mean(jnp.sum(weight[:, None] * (x - mean[None, :]) ** 2, axis=0) / jnp.sum(weight))
 
     def block(rows: Array, w: Array, centres: Array) -> tuple[Array, Array]:
         membership = nearest_centre(rows, centres, active) * w[:, None]

@@ -24,7 +24,7 @@ MIN_SHARE = 0.01
 def orthant_codes(x: Array, centre: Array) -> Array:
     """Σ_j 2^j [x_j > c_j], int32 (N)."""
     bits = jnp.left_shift(1, jnp.arange(x.shape[1], dtype=jnp.int32))
-    return jnp.sum(jnp.where(x > centre, bits, 0), axis=1).astype(jnp.int32)
+    return jnp.sum(jnp.where(x > centre[None, :], bits[None, :], 0), axis=1).astype(jnp.int32)
 
 
 class OrthantSeeds(NamedTuple):
@@ -61,7 +61,7 @@ class Orthant:
 
         def resp_of(rows: Array, codes: Array) -> Array:
             membership = jax.nn.one_hot(seeds.rank[codes], n_components, dtype=rows.dtype)
-            return jnp.where(active, membership, 0.0)
+            return jnp.where(active[None, :], membership, 0.0)
 
         pivot = jnp.broadcast_to(weighted_mean(x, weight), (n_components, x.shape[1]))
         return StartRows(resp_of, (seeds.codes,), pivot)

@@ -28,7 +28,7 @@ class RandomResponsibilities:
             # One key per row: the start does not depend on the block size or on padding.
             keys = jax.vmap(lambda i: jax.random.fold_in(seeds, i))(index)
             share = jax.vmap(lambda k: jax.random.uniform(k, (n_components,), rows.dtype, 1e-6, 1.0))(keys)
-            share = jnp.where(active, share, 0.0)
+            share = jnp.where(active[None, :], share, 0.0)
             return share / jnp.sum(share, axis=1, keepdims=True)
 
         pivot = jnp.broadcast_to(weighted_mean(x, weight), (n_components, x.shape[1]))
