@@ -178,9 +178,18 @@ KERNELS = {"features": (_collect_features, 2048), "centred": (_collect_centred, 
 
 
 def fit(
-    x: Array, weights: Array, means: Array, covariances: Array, covariance_type: str, n_iter: int,
-    reg_covar: float = 1e-6, *, sample_weight: Array | None = None, kernel: str = "auto",
-    block_rows: int | None = None, n_threads: int = 1,
+    x: Array,
+    weights: Array,
+    means: Array,
+    covariances: Array,
+    covariance_type: str,
+    n_iter: int,
+    reg_covar: float = 1e-6,
+    *,
+    sample_weight: Array | None = None,
+    kernel: str = "auto",
+    block_rows: int | None = None,
+    n_threads: int = 1,
 ) -> BaselineResult:
     """Exactly n_iter EM iterations (E then M) from the given parameters, then an E-step without moments.
 

@@ -81,10 +81,10 @@ class Factors:
     ½ log det Σ_k⁻¹ − ½ D log 2π.
     """
 
-    log_weights: Array
-    means: Array
-    factor: Array
-    log_norm: Array
+    log_weights: Any
+    means: Any
+    factor: Any
+    log_norm: Any
     covariance_type: str = static_field()
 
     @property

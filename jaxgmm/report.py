@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,6 @@ WIDTH = 80
 # Components and columns shown; a summary should fit a screen, and the rest is in the JSON.
 MAX_COMPONENTS = 20
 MAX_FEATURES = 6
-MAX_CLASSES = 8
 
 _RULE = "-" * WIDTH
 _CELL = 9
@@ -110,36 +108,6 @@ def sweep_text(result: SweepResult) -> str:
     return "\n".join(lines)
 
 
-def comparison(truth: np.ndarray, labels: np.ndarray, names: Sequence[str] = ()) -> tuple[str, dict[str, Any]]:
-    """Components against known classes: a table with agreement up to relabelling, as text and as a dictionary.
-
-    truth: (N) class of each row; labels: (N) component of each row; names: of the classes 0, 1, ... if any.
-    """
-    from jaxgmm.compare import accuracy_up_to_relabelling, adjusted_rand_index, misclassification_rate
-
-    numbers = {
-        "accuracy": accuracy_up_to_relabelling(truth, labels),
-        "misclassification_rate": misclassification_rate(truth, labels),
-        "adjusted_rand_index": adjusted_rand_index(truth, labels),
-    }
-    classes, components = np.unique(truth), np.unique(labels)
-    lines = [
-        f"against the known classes: accuracy {numbers['accuracy']:.4f} up to relabelling, "
-        f"ARI {numbers['adjusted_rand_index']:.4f}"
-    ]
-    counts = [[int(np.sum((truth == c) & (labels == k))) for k in components] for c in classes]
-    table = {
-        "classes": [names[c] if names else int(c) for c in classes],
-        "components": components.tolist(),
-        "counts": counts,
-    }
-    if len(classes) <= MAX_CLASSES and len(components) <= MAX_CLASSES:
-        lines.append(f"{'class':<14}k" + "".join(f"{k:>8}" for k in components))
-        for name, row in zip(table["classes"], counts, strict=True):
-            lines.append(f"{_clip(str(name), 14):<15}" + "".join(f"{n:>8}" for n in row))
-    return "\n".join(lines), numbers | table
-
-
 def _facts(model: Model) -> list[str]:
     """Two columns of name and value; what meta does not hold is left out."""
     meta = model.meta
@@ -179,7 +147,7 @@ def _facts(model: Model) -> list[str]:
 def _components(model: Model) -> list[str]:
     """Weight, size, mean, then standard deviation of each component."""
     shown = min(model.n_features, MAX_FEATURES)
-    names = "".join(f" {_clip(name, _CELL):>{_CELL}}" for name in _names(model)[:shown])
+    names = "".join(f" {clip(name, _CELL):>{_CELL}}" for name in _names(model)[:shown])
     order = np.argsort(-np.asarray(model.params.weights), kind="stable")[:MAX_COMPONENTS]
     order = np.sort(order)
     weights, sizes = np.asarray(model.params.weights), _sizes(model)
@@ -208,20 +176,15 @@ def _next(model: Model, path: str) -> list[str]:
         (f"jaxgmm score {path} DATA", "the log-likelihood of other data"),
         (f"jaxgmm sample {path} -n 1000", "new rows"),
     ]
-    status = model.meta.get("status")
-    if status == Status.MAX_ITER.name:
-        limit = model.meta.get("options", {}).get("max_iter", 1000)
-        go_on = f"jaxgmm fit DATA --init-from {path} --max-iter {10 * max(1, limit)} -o better.npz"
-        commands.insert(0, (go_on, "go on"))
-    elif len(model.meta.get("restart_log_likelihoods") or []) > 1 and _times_reached(model.meta) == 1:
-        count = 4 * len(model.meta["restart_log_likelihoods"])
-        commands.insert(0, (f"... --n-restarts {count}", "only one start came so far: try more"))
     width = max(len(command) for command, _ in commands)
-    lines = ["next:"]
-    for command, purpose in commands:
-        line = f"  {command:<{width}}  {purpose}"
-        lines += [line] if len(line) <= WIDTH else [f"  {command}"]
-    return lines
+    lines = [f"  {command:<{width}}  {purpose}" for command, purpose in commands]
+    restarts = model.meta.get("restart_log_likelihoods") or []
+    if model.meta.get("status") == Status.MAX_ITER.name:
+        limit = 10 * max(1, model.meta["options"]["max_iter"])
+        lines.insert(0, f"  jaxgmm fit DATA --init-from {path} --max-iter {limit} -o better.npz")
+    elif len(restarts) > 1 and _times_reached(model.meta) == 1:
+        lines.insert(0, f"  the same with --n-restarts {4 * len(restarts)}: only one start came so far")
+    return ["next:", *lines]
 
 
 def _times_reached(meta: dict[str, Any]) -> int:
@@ -278,6 +241,7 @@ def _size(value: float) -> str:
     return _fixed(value, 8, 1)
 
 
-def _clip(name: str, width: int) -> str:
+def clip(name: str, width: int) -> str:
+    """`name` in at most `width` characters, all of them printable."""
     name = "".join(c if c.isprintable() else "?" for c in name)
     return name if len(name) <= width else name[: width - 2] + ".."

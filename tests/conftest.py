@@ -1,4 +1,4 @@
-"""What every test shares: strict shapes, the 64-bit switch left alone, the two dtypes, the families, one small data set."""
+"""What every test shares: strict shapes, the 64-bit switch left alone, dtypes, families, one small data set."""
 
 import jax
 import numpy as np

@@ -6,6 +6,7 @@ import time
 from importlib import resources
 
 from jaxgmm import api, report
+from jaxgmm.cli.comparing import compare
 from jaxgmm.cli.fitting import warn_at_edge, warn_of_status
 from jaxgmm.cli.output import Console
 from jaxgmm.cli.parser import Settings
@@ -52,10 +53,9 @@ def demo(settings: Settings, console: Console) -> None:
     iris = Model.from_fit(fit, columns=table.columns, seed=SEED)
     console.result(report.summary_text(iris, None))
     warn_of_status(iris, console)
-    assert table.labels is not None  # the class column was asked for
-    text, comparison = report.comparison(table.labels, iris.predict(table.x), table.label_names)
+    comparison = compare(iris.predict(table.x), table, console)
     seconds = time.perf_counter() - started
-    console.result(f"{text}\n\nAll this took {seconds:.1f} s, compilation included. No file was written.\n\n{_NEXT}")
+    console.result(f"\nAll this took {seconds:.1f} s, compilation included. No file was written.\n\n{_NEXT}")
     console.emit(
         {
             "command": "demo",

@@ -9,8 +9,9 @@ import numpy as np
 
 from jaxgmm import api, io, report
 from jaxgmm._provenance import fingerprint
-from jaxgmm._status import Status, UsageError
+from jaxgmm._status import Status
 from jaxgmm.cli import inputs
+from jaxgmm.cli.comparing import compare
 from jaxgmm.cli.output import Console
 from jaxgmm.cli.parser import Settings
 from jaxgmm.data import Table
@@ -102,10 +103,11 @@ def silhouette_lines(result: SweepResult) -> str:
 
 
 def warn_at_edge(result: SweepResult, console: Console) -> None:
-    """Say so when the best count is the first or the last one tried."""
-    if not result.at_edge:
-        return
+    """Say so when the best count is the first or the last one tried and there are others beyond it."""
     best, last = result.best.n_components, result.candidates[-1]
+    # Fewer than two clusters have no silhouette.
+    if not result.at_edge or (result.criterion == "silhouette" and best == 2):
+        return
     if best == last:
         cure = f"try more: --candidates {result.candidates[0]}-{2 * last}"
         console.warn(f"the best count, {best}, is the largest one tried and better ones may lie beyond; {cure}")
@@ -178,12 +180,3 @@ def _about(model: Model, table: Table, settings: Settings, console: Console) -> 
         about["comparison"] = compare(model.predict(table.x), table, console)
     console.note(f"wrote {settings['output']}")
     return about
-
-
-def compare(labels: np.ndarray, table: Table, console: Console) -> dict[str, Any]:
-    """Components against the known classes of the rows, printed and as numbers."""
-    if table.labels is None:
-        raise UsageError("nothing to compare with; name the column of the known classes with --label-column")
-    text, numbers = report.comparison(table.labels, labels, table.label_names)
-    console.result(text)
-    return numbers

@@ -118,16 +118,19 @@ class Numbers(Kind):
         return [Number(signed=True).check(part) for part in value]
 
 
-class Wholes(Numbers):
+class Wholes(Kind):
     """Several whole numbers, separated by commas."""
 
     what = "whole numbers of at least 1 separated by commas"
     metavar = "N,..."
 
+    def read(self, text: Any) -> Any:
+        return self.check([Whole(1).read(part) for part in text.split(",")])
+
     def check(self, value: Any) -> Any:
-        if not isinstance(value, list) or not value or any(part != int(part) or part < 1 for part in value):
+        if not isinstance(value, list) or not value:
             raise self.refusal(value)
-        return [int(part) for part in value]
+        return [Whole(1).check(part) for part in value]
 
 
 class Columns(Kind):

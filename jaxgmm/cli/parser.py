@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import os
 import re
 from collections.abc import Sequence
@@ -187,8 +188,9 @@ def _check_flag(word: str, command: Command, parser: argparse.ArgumentParser) ->
     others = [c.name for c in COMMANDS.values() if any(flag in _spellings(o) for o in c.options)]
     if others:
         raise UsageError(f"{where} has no {flag}; it belongs to {' and '.join(others)}")
-    hint = nearest(flag, [k for k in known if k.startswith("--")]) if flag.startswith("--") else ""
-    raise UsageError(f"{where} has no flag {flag}{hint or f'; {where} --help lists them all'}")
+    close = difflib.get_close_matches(flag[2:], [k[2:] for k in known if k.startswith("--")], n=1)
+    cure = f"did you mean --{close[0]}?" if close else f"{where} --help lists them all"
+    raise UsageError(f"{where} has no flag {flag}; {cure}")
 
 
 def overview() -> str:

@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxgmm import report
 from jaxgmm.cli import inputs, output
-from jaxgmm.cli.fitting import compare
+from jaxgmm.cli.comparing import compare
 from jaxgmm.cli.output import Console
 from jaxgmm.cli.parser import Settings
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import warnings
+from functools import partial
 from typing import Any
 
 import jax
 import numpy as np
+from jax import Array
 
 from jaxgmm import criteria, functional
 from jaxgmm._checks import precision_context
@@ -222,9 +224,7 @@ class GaussianMixture(EstimatorProtocol):
         self.result_ = result
         self.weights_, self.means_ = result.params.weights, result.params.means
         self.covariances_ = result.params.covariances
-        factor = self.params_family.factor(jax.numpy.asarray(self.covariances_))
-        self.precisions_cholesky_ = np.asarray(factor)
-        self.precisions_ = np.asarray(self.params_family.precisions(factor))
+        self.precisions_cholesky_, self.precisions_ = map(np.asarray, _precisions(result.params))
         self.converged_ = result.converged
         self.n_iter_ = result.n_iter
         self.lower_bound_ = result.score
@@ -270,13 +270,15 @@ class GaussianMixture(EstimatorProtocol):
         """Factors from `precisions_cholesky_`, which users may set by hand."""
         self._check_is_fitted()
         means, factor = np.asarray(self.means_), np.asarray(self.precisions_cholesky_)
-        n_components, n_features = means.shape
+        n_components, n_features = map(int, means.shape)
         with precision_context(factor.dtype), np.errstate(divide="ignore"):
-            half_log_det = self.params_family.half_log_det(jax.numpy.asarray(factor), n_components, n_features)
+            half_log_det = _half_log_det(
+                factor, n_components=n_components, n_features=n_features, covariance_type=self.params_family.name
+            )
             return Factors(
                 log_weights=np.log(np.asarray(self.weights_)),
-                means=means,  # type: ignore[arg-type]
-                factor=factor,  # type: ignore[arg-type]
+                means=means,
+                factor=factor,
                 log_norm=np.asarray(half_log_det) - 0.5 * n_features * LOG_2PI,
                 covariance_type=self.params_family.name,
             )
@@ -355,6 +357,18 @@ class GaussianMixture(EstimatorProtocol):
         certainty = np.log(self.predict_proba(X).astype(np.float64).max(axis=1))
         weight = validate_sample_weight(self, sample_weight, len(certainty), np.float64)
         return criteria.icl(total + float(weight @ certainty), self._n_parameters(), weight_sum)
+
+
+@jax.jit
+def _precisions(params: GMMParams) -> tuple[Array, Array]:
+    """Precision factors and precisions of a mixture."""
+    factor = params.family.factor(params.covariances)
+    return factor, params.family.precisions(factor)
+
+
+@partial(jax.jit, static_argnames=("n_components", "n_features", "covariance_type"))
+def _half_log_det(factor: Array, *, n_components: int, n_features: int, covariance_type: str) -> Array:
+    return get_family(covariance_type).half_log_det(factor, n_components, n_features)
 
 
 def _override(starts: GMMParams, given: dict[str, np.ndarray], rows: Rows) -> GMMParams:
