@@ -123,11 +123,14 @@ def test_sweep_over_covariance_types(shell):
 
 
 def test_sweep_warns_at_the_edge(shell):
-    out, err = shell("sweep", "blobs.npy", "--candidates", "1,2", *COMMON, "--json")
+    np.save("four.npy", make_blobs(N, 4, 2, seed=0).x)
+    out, err = shell("sweep", "four.npy", "--candidates", "2-4", *COMMON, "--json")
+    assert one_object(out)["best"] == 4
     assert one_object(out)["at_edge"]
     assert "largest one tried" in err
-    assert "--candidates 1-4" in err
-    _, err = shell("sweep", "blobs.npy", "--candidates", "2-4", *COMMON, "--force")
+    assert "--candidates 2-8" in err
+    out, err = shell("sweep", "blobs.npy", "--candidates", "2-4", *COMMON, "--force", "--json")
+    assert one_object(out)["best"] == 3
     assert "tried" not in err
 
 
@@ -338,9 +341,7 @@ def test_generate_is_the_generator(shell):
 def test_generated_text_is_read_back(shell):
     """S0.16: a text file of points in three columns."""
     shell("generate", "cube", "--n-per-corner", 3, "--seed", 1, "-o", "cube.tsv")
-    np.testing.assert_array_equal(
-        np.loadtxt("cube.tsv", skiprows=1), GENERATORS["cube"](n_per_corner=3, seed=1).x
-    )
+    np.testing.assert_array_equal(np.loadtxt("cube.tsv", skiprows=1), GENERATORS["cube"](n_per_corner=3, seed=1).x)
 
 
 def test_run_takes_defaults_then_the_file_then_flags(shell, tmp_path):
