@@ -63,6 +63,9 @@ _HOME = {
     "UsageError": "_status",
 }
 
+# Public modules that are used by their own name, as in ``jaxgmm.data.make_cube()``.
+_SUBMODULES = ("data",)
+
 __all__ = [*sorted(_HOME), "__version__"]
 
 
@@ -71,6 +74,8 @@ def __getattr__(name: str) -> Any:
         from importlib.metadata import version
 
         return version("jaxgmm")
+    if name in _SUBMODULES:
+        return importlib.import_module(f"jaxgmm.{name}")
     if name not in _HOME:
         raise AttributeError(f"module 'jaxgmm' has no attribute {name!r}")
     value = getattr(importlib.import_module(f"jaxgmm.{_HOME[name]}"), name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -12,9 +13,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv: the words after the program's name; None takes those of the process.
     Returns the exit code: 0 done, 1 no fit or a bug, 2 usage, 3 data, 130 interrupted.
     """
-    from jaxgmm.cli.app import run
+    from jaxgmm.cli.app import INTERRUPTED, run
 
-    return run(sys.argv[1:] if argv is None else argv)
+    code = run(sys.argv[1:] if argv is None else argv)
+    if argv is None and code == INTERRUPTED:
+        # XLA may still be compiling in its own threads, and a regular exit under them can crash.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    return code
 
 
 if __name__ == "__main__":

@@ -73,9 +73,9 @@ def fit(
 
     x: (N, D) numbers, N >= K; float64 is computed in float64, float32 in float32, integers as float64.
     n_components: K >= 1. covariance_type: a name in `COVARIANCE_TYPES` or an mclust code. key: a JAX random
-    key or an integer seed; required unless the start is deterministic. n_restarts: R independent starts.
-    init: a name in `INIT_METHODS`, or `GMMParams` to start from. tol: relative. reg_covar: added to
-    covariance diagonals, data units squared. max_iter: largest number of iterations. sample_weight: (N).
+    key or an integer seed; required unless the start is deterministic. n_restarts: R independent starts; a
+    deterministic start runs once. init: a name in `INIT_METHODS`, or `GMMParams` to start from. tol: relative.
+    reg_covar: added to covariance diagonals, data units squared. max_iter: largest number of iterations. sample_weight: (N).
 
     Returns a `FitResult`; look at ``converged``, ``message`` and ``best_share``. Raises `DataError` or
     `UsageError` for input that cannot be used and `FitError` when no start gave a finite model.

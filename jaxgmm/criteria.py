@@ -57,16 +57,16 @@ def silhouette(x: Array, labels: Array, n_clusters: int, weight: Array, block_si
     memory is O(block² + N), time O(N² D). x (N, D); labels int (N); weight (N), 0 for padding: a weight
     of 2 counts as the row twice.
     """
-    one_hot = jax.nn.one_hot(labels, n_clusters, dtype=x.dtype) * weight[:, None]
-    sizes = jnp.sum(one_hot, axis=0)
+    sizes = jax.ops.segment_sum(weight, labels, num_segments=n_clusters)
 
     def score(rows: Array, own: Array) -> Array:
-        def to_clusters(others: Array, membership: Array) -> Array:
+        def to_clusters(others: Array, theirs: Array, w: Array) -> Array:
+            membership = jax.nn.one_hot(theirs, n_clusters, dtype=x.dtype) * w[:, None]
             difference = rows[:, None, :] - others[None, :, :]
             distance = jnp.sqrt(jnp.sum(difference * difference, axis=-1))
             return jnp.matmul(distance, membership, precision=PRECISION)
 
-        total = sum_over_blocks(to_clusters, (x, one_hot), block_size)
+        total = sum_over_blocks(to_clusters, (x, labels, weight), block_size)
         is_own = jax.nn.one_hot(own, n_clusters, dtype=bool)
         own_size = sizes[own]
         within = safe_divide(jnp.sum(jnp.where(is_own, total, 0.0), axis=1), own_size - 1.0)

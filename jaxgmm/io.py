@@ -223,7 +223,7 @@ def _check_is_archive(path: Path) -> None:
     if not magic:
         raise DataError(f"{path} is empty; {_AGAIN}")
     if magic != b"PK\x03\x04":
-        raise DataError(f"{path} is no model file (.npz); give one written by jaxgmm.save or --out")
+        raise DataError(f"{path} is no model file (.npz); give one written by jaxgmm.save or --output")
 
 
 def _parse_header(path: Path, archive: Any) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -136,7 +137,7 @@ def test_sweep_warns_at_the_edge(shell):
 
 def test_max_iter_stops_the_fit_which_is_kept_and_said(shell):
     """S2.12."""
-    out, err = shell("fit", "blobs.npy", "-n", 3, "--max_iter", 1, "--init", "random", *COMMON)
+    out, err = shell("fit", "blobs.npy", "-n", 3, "--max_iter", 1, "--init", "random_from_data", *COMMON)
     assert load("model.npz").meta["n_iter"] == 1
     assert load("model.npz").meta["status"] == "MAX_ITER"
     assert "warning: the fit is kept, but it is not converged" in err
@@ -147,7 +148,7 @@ def test_tol_stops_the_fit_early(shell):
     """S2.12: a loose tolerance ends the fit before a tight one does, and both count as converged."""
     steps = []
     for tol in ("1e-1", "1e-9"):
-        shell("fit", "blobs.npy", "-n", 3, "--tol", tol, "--init", "random", *COMMON, "--force", "-q")
+        shell("fit", "blobs.npy", "-n", 3, "--tol", tol, "--init", "random_from_data", *COMMON, "--force", "-q")
         meta = load("model.npz").meta
         assert meta["converged"]
         steps.append(meta["n_iter"])
@@ -172,13 +173,37 @@ def test_a_drawn_seed_is_printed_stored_and_repeats_the_run(shell):
 
 
 def test_init_from_goes_on_where_a_model_stopped(shell):
-    shell("fit", "blobs.csv", "--drop", "kind", "-n", 3, "--max-iter", 1, "--init", "random", *COMMON, "--standardize")
+    shell(
+        "fit",
+        "blobs.csv",
+        "--drop",
+        "kind",
+        "-n",
+        3,
+        "--max-iter",
+        1,
+        "--init",
+        "random_from_data",
+        *COMMON,
+        "--standardize",
+    )
     shell("fit", "blobs.csv", "--init-from", "model.npz", "-o", "better.npz")
     start, end = load("model.npz"), load("better.npz")
     assert end.meta["log_likelihood"] > start.meta["log_likelihood"]
     assert end.meta["converged"]
     assert end.columns == ("a", "b")
     np.testing.assert_array_equal(end.scale, start.scale)  # its units are those of the start
+
+
+def test_one_iteration_is_an_e_step_and_an_m_step(shell):
+    """S2.11."""
+    shell("fit", "blobs.npy", "-n", 3, "--max-iter", 2, "--init", "random_from_data", *COMMON)
+    shell("fit", "blobs.npy", "--init-from", "model.npz", "--max-iter", 1, "-o", "next.npz")
+    expected, _ = jaxgmm.em_step(load("model.npz").params, blobs(), reg_covar=1e-6)
+    found = load("next.npz")
+    np.testing.assert_allclose(found.params.means, expected.means, rtol=1e-9)
+    np.testing.assert_allclose(found.params.covariances, expected.covariances, rtol=1e-7, atol=1e-9)
+    assert found.meta["n_iter"] == 1
 
 
 def test_standardize_reports_in_the_units_of_the_data(shell):
@@ -255,7 +280,7 @@ def test_predict_writes_labels_and_responsibilities(fitted):
     out, _ = fitted("predict", "model.npz", "blobs.csv")
     assert out.splitlines()[0] == "label"
     np.testing.assert_array_equal(np.array(out.split()[1:], int), model.predict(blobs()))
-    fitted("predict", "model.npz", "blobs.npy", "-o", "labels.npy")
+    fitted("predict", "--model", "model.npz", "blobs.npy", "-o", "labels.npy")
     np.testing.assert_array_equal(np.load("labels.npy"), model.predict(blobs()))
     fitted("predict", "model.npz", "blobs.csv", "--proba", "--uncertainty", "-o", "all.csv")
     table = np.genfromtxt("all.csv", delimiter=",", names=True)
@@ -273,6 +298,14 @@ def test_predict_finds_the_model_columns_by_name(fitted):
     Path("turned.csv").write_text("b,note,a\n" + "\n".join(rows) + "\n")
     out, _ = fitted("predict", "model.npz", "turned.csv", "--json")
     assert one_object(out)["columns"]["label"] == load("model.npz").predict(blobs()).tolist()
+
+
+def test_rows_are_piped_from_one_command_to_the_next(fitted, monkeypatch):
+    out, _ = fitted("sample", "model.npz", "-n", 64, "--seed", 4)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(out.encode())))
+    out, _ = fitted("predict", "model.npz", "-")
+    model = load("model.npz")
+    np.testing.assert_array_equal(np.array(out.split()[1:], int), model.predict(model.sample(4, 64)[0]))
 
 
 def test_predict_compares_with_known_classes(fitted):
@@ -428,15 +461,31 @@ def test_help_in_a_new_process_imports_nothing_heavy():
     assert not imported & {"jax", "numpy", "scipy", "jaxgmm.api"}
 
 
-def test_module_and_json_in_a_new_process(tmp_path):
-    np.save(tmp_path / "x.npy", blobs())
-    words = ["fit", "x.npy", "-n", "1", "--seed", "0", "--json"]
-    found = subprocess.run(
-        [sys.executable, "-m", "jaxgmm", *words], cwd=tmp_path, capture_output=True, text=True, check=True
-    )
-    assert one_object(found.stdout)["n_components"] == 1
-    assert "component" in found.stderr
-    assert sorted(os.listdir(tmp_path)) == ["model.npz", "x.npy"]
+def test_interrupting_a_running_fit_ends_it_and_writes_nothing(tmp_path):
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(20_000, 8)))
+    words = [sys.executable, "-m", "jaxgmm", "sweep", "x.npy", "--candidates", "20-30", "--tol", "0", "--seed", "0"]
+    process = subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    assert "fitting" in process.stderr.readline()
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out, err) == (130, "", "jaxgmm: error: interrupted\n")
+    assert os.listdir(tmp_path) == ["x.npy"]
+
+
+def test_module_and_json_in_a_new_process_whatever_the_terminal_can_show(tmp_path):
+    rows = "".join(f"{a!r},{b!r}\n" for a, b in blobs().tolist())
+    (tmp_path / "x.csv").write_text(f"größe,b\n{rows}", encoding="utf-8")
+    words = [sys.executable, "-m", "jaxgmm", "fit", "x.csv", "-n", "1", "--seed", "0", "--json"]
+    terminal = os.environ | {"PYTHONIOENCODING": "ascii"}
+    found = subprocess.run(words, cwd=tmp_path, env=terminal, capture_output=True, text=True)
+    assert found.returncode == 0, found.stderr
+    assert one_object(found.stdout)["columns"] == ["größe", "b"]
+    assert " gr\\xf6\\xdfe " in found.stderr
+    words = [sys.executable, "-m", "jaxgmm", "sample", "model.npz", "-n", "1", "--seed", "0"]
+    found = subprocess.run(words, cwd=tmp_path, env=terminal, capture_output=True, text=True)
+    assert found.stdout.splitlines()[0] == "gr\\xf6\\xdfe,b"
+    assert sorted(os.listdir(tmp_path)) == ["model.npz", "x.csv"]
 
 
 def test_a_reader_that_leaves_early_gets_no_traceback(tmp_path):

@@ -77,7 +77,7 @@ def test_cube_started_at_its_octants(run):
 
 
 def test_sweep_over_the_cube_picks_7(run):
-    """S0.12, S0.19, S4.3: eight candidates' worth of corners, seven occupied."""
+    """S0.12, S0.19, S4.3: of eight corners seven are occupied."""
     found, _ = run("sweep_cube.toml")
     assert [row["n_components"] for row in found["table"]] == list(range(1, 11))
     assert {row["status"] for row in found["table"]} == {"CONVERGED"}
@@ -121,7 +121,7 @@ def test_three_clusters_on_a_line(run):
     found, model = run("fit_1d.toml")
     truth = make_three_1d(seed=0)
     nearest = by_place(model, truth.means)
-    np.testing.assert_allclose(model.data_means[nearest], truth.means, atol=0.3)
+    np.testing.assert_allclose(model.data_means[nearest], truth.means, atol=0.4)
     np.testing.assert_allclose(model.data_std[nearest, 0] ** 2, truth.covariances.ravel(), rtol=0.35)
     shares = model.responsibilities(truth.x)
     np.testing.assert_allclose(shares.sum(axis=1), 1.0, atol=1e-12)
@@ -180,8 +180,8 @@ BAD = {
     "unknown generator": ('[data]\ngenerate = "cub"\n[fit]\nn_components = 7\n', "'cub'", "'cube'"),
     "foreign generator option": (
         '[data]\ngenerate = "cube"\nsizes = [3]\n[fit]\nn_components = 7\n',
-        "no key 'sizes'",
-        "half_side",
+        "generator 'cube' takes no 'sizes'",
+        "it takes n_per_corner, half_side",
     ),
     "wrong generator option": ('[data]\ngenerate = "cube"\nmissing = 9\n[fit]\nn_components = 7\n', "from 0 to 7"),
     "rule of the command": (IRIS + '[sweep]\ncandidates = [1, 2]\ncriterion = "silhouette"\n', "at least 2, got 1"),

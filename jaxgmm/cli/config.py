@@ -104,6 +104,9 @@ def _section(path: str, command: Command, section: str, values: dict[str, Any]) 
         known = {option.name: option.kind for option in shape} | {"seed": Whole(0)}
         prepare = {o.name: o.kind for o in command.options if o.name in ("standardize", "dtype")}
         rest = {key: value for key, value in values.items() if key != "generate"}
+        for key in rest:
+            if key not in known and any(key == option.name for option in SHAPE):
+                raise UsageError(f"{place} generator {name!r} takes no {key!r}; it takes {', '.join(known)}")
         _refuse_unknown(place, rest, [*known, *prepare], command, section)
         options = {key: _checked(place, key, known[key], rest[key], path) for key in rest if key in known}
         prepared = {key: _checked(place, key, prepare[key], rest[key], path) for key in rest if key in prepare}

@@ -15,7 +15,8 @@ from jaxgmm.functional import orthant_counts
 from jaxgmm.model import Model
 
 SEED = 0
-RESTARTS = 4
+RESTARTS = 8
+SWEEP_RESTARTS = 4
 # Looser than the default: the surplus components of the larger candidates would creep on for hundreds of steps.
 SWEEP_TOL = 1e-6
 
@@ -35,11 +36,11 @@ def demo(settings: Settings, console: Console) -> None:
     truth = make_cube(seed=SEED)
     counts, proposed = orthant_counts(truth.x)
     console.result(
-        f"1. How many clusters? {len(truth.x)} points near 7 of the 8 corners of a cube, generated.\n"
-        f"   Points in each octant: {', '.join(f'{n:.0f}' for n in counts)}, which proposes {proposed}.\n"
-        f"   A sweep over 1 to 10 components, {RESTARTS} starts each:\n"
+        f"1. How many clusters? {len(truth.x)} generated points near 7 of the 8 corners of a cube.\n"
+        f"   Points in each octant: {' '.join(f'{n:.0f}' for n in counts)}, which proposes {proposed}.\n"
+        f"   A sweep over 1 to 10 components, {SWEEP_RESTARTS} starts each:\n"
     )
-    found = api.sweep(truth.x, range(1, 11), key=SEED, n_restarts=RESTARTS, tol=SWEEP_TOL)
+    found = api.sweep(truth.x, range(1, 11), key=SEED, n_restarts=SWEEP_RESTARTS, tol=SWEEP_TOL)
     console.result(report.sweep_text(found) + "\n")
     warn_at_edge(found, console)
     cube = Model.from_fit(found.best, seed=SEED)

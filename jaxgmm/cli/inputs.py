@@ -47,7 +47,8 @@ def rows(settings: Settings) -> Table:
 def rows_for(model: Model, settings: Settings) -> Table:
     """Rows for a fitted model: its own columns by name where the file has them, else all columns in order."""
     chosen = settings["columns"] is not None or settings["drop"] is not None
-    if chosen or model.columns is None:
+    unnamed = model.columns is None or list(model.columns) == column_names(None, model.n_features)
+    if chosen or model.columns is None or (unnamed and settings["data_path"] == "-"):
         table = _read(settings, settings["columns"])
     else:
         table = _by_name(model.columns, settings)

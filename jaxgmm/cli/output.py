@@ -8,7 +8,8 @@ import json
 import math
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import IO, Any
 
 from jaxgmm._status import DataError
@@ -77,25 +78,22 @@ def write_array(path: str, array: Any) -> None:
 def write_table(path: str | None, names: Sequence[str], columns: Sequence[Any]) -> None:
     """Write columns of equal length under their names: comma or tab separated, to standard output for None."""
     if path is None:
-        _write_rows(sys.stdout, names, columns, ",")
+        _write_rows(lambda text: sys.stdout.write(_encodable(text, sys.stdout)), names, columns, ",")
         return
     with _replacing(path) as handle:
-        text = _TextOver(handle)
-        _write_rows(text, names, columns, "\t" if path.lower().endswith(".tsv") else ",")
+        delimiter = "\t" if path.lower().endswith(".tsv") else ","
+        _write_rows(lambda text: handle.write(text.encode()), names, columns, delimiter)
 
 
-class _TextOver:
-    """UTF-8 text into a binary file, without closing it."""
+@dataclass(frozen=True)
+class _Sink:
+    """The one method that `csv.writer` asks of a file."""
 
-    def __init__(self, handle: IO[bytes]) -> None:
-        self.handle = handle
-
-    def write(self, text: str) -> int:
-        return self.handle.write(text.encode())
+    write: Callable[[str], int]
 
 
-def _write_rows(stream: Any, names: Sequence[str], columns: Sequence[Any], delimiter: str) -> None:
-    writer = csv.writer(stream, delimiter=delimiter, lineterminator="\n")
+def _write_rows(write: Callable[[str], int], names: Sequence[str], columns: Sequence[Any], delimiter: str) -> None:
+    writer = csv.writer(_Sink(write), delimiter=delimiter, lineterminator="\n")
     writer.writerow(names)
     for start in range(0, len(columns[0]), _CHUNK_ROWS):
         part = slice(start, start + _CHUNK_ROWS)
@@ -126,8 +124,10 @@ def _replacing(path: str) -> Iterator[IO[bytes]]:
 
 
 def _print(text: str, stream: Any) -> None:
-    try:
-        print(text, file=stream, flush=True)
-    except UnicodeEncodeError:
-        encoding = stream.encoding or "ascii"
-        print(text.encode(encoding, "backslashreplace").decode(encoding), file=stream, flush=True)
+    print(_encodable(text, stream), file=stream, flush=True)
+
+
+def _encodable(text: str, stream: Any) -> str:
+    """`text` with whatever the terminal cannot show written as an escape: a column name must not end the run."""
+    encoding = stream.encoding or "utf-8"
+    return text.encode(encoding, "backslashreplace").decode(encoding)

@@ -39,11 +39,9 @@ class _Parser(argparse.ArgumentParser):
         if found is None:
             raise UsageError(message)
         missing = re.match(r"expected (\w+) arguments?", found[2])
-        raise UsageError(
-            f"{found[1]} needs {missing[1]} value{'s' * (missing[1] != 'one')}"
-            if missing
-            else f"{found[1]}: {found[2]}"
-        )
+        if missing is None:
+            raise UsageError(f"{found[1]}: {found[2]}")
+        raise UsageError(f"{found[1]} needs {missing[1]} value{'s' * (missing[1] != 'one')}")
 
 
 def split_command(words: Sequence[str]) -> tuple[Command, list[str]]:
@@ -124,14 +122,12 @@ def parse(command: Command, words: Sequence[str]) -> Settings:
     given, free = parser.parse_known_args(words)
     raw = vars(given)
     free = [word for word in free if word != "--"]
-    for name, word in zip(command.words, free, strict=False):
-        if name in raw:
-            option = _named(command, name)
-            raise UsageError(f"both {raw[name]!r} and {word!r} were given as {option.flag}; keep one")
-        raw[name] = word
-    if len(free) > len(command.words):
-        extra = free[len(command.words)]
-        raise UsageError(f"{extra!r} is one word too many; quote names with blanks, and put values after their flag")
+    open_names = [name for name in command.words if name not in raw]
+    if len(free) > len(open_names):
+        flags = [_named(command, name).flag for name in command.words if name in raw]
+        cure = f"{flags[0]} was given as well; keep one" if flags else "quote names with blanks"
+        raise UsageError(f"{free[len(open_names)]!r} is one word too many; {cure}")
+    raw |= zip(open_names, free, strict=False)
     return {name: _value(_named(command, name), word) for name, word in raw.items()}
 
 

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple, Protocol
 import jax.numpy as jnp
 from jax import Array
 
+from jaxgmm._blocks import sum_over_blocks
+from jaxgmm._numerics import MAX_BLOCK, PRECISION, safe_divide
 from jaxgmm.covariance import get_family
 from jaxgmm.params import GMMParams
 from jaxgmm.stats import collect_given
@@ -18,12 +20,14 @@ class StartRows(NamedTuple):
     """How rows share themselves out among components at the start.
 
     resp_of(x_block, *extra_blocks) gives responsibilities (B, K); extra: further per-row arrays it needs;
-    pivot: (K, D) points near the components, about which moments are taken.
+    pivot: (K, D) points near the components, about which moments are taken; None: their means are found first.
+    n_components: K.
     """
 
     resp_of: Callable[..., Array]
     extra: tuple[Array, ...]
-    pivot: Array
+    pivot: Array | None
+    n_components: int
 
 
 class StartMethod(Protocol):
@@ -48,18 +52,31 @@ class StartMethod(Protocol):
 
 def params_from_rows(start: StartRows, x: Array, weight: Array, covariance_type: str, reg_covar: Array) -> GMMParams:
     """One M-step on given responsibilities; a component that no row belongs to is inactive (weight 0)."""
-    n_components, n_features = start.pivot.shape
+    n_components, n_features = start.n_components, x.shape[1]
     family = get_family(covariance_type)
-    stats = collect_given(start.resp_of, (x, *start.extra), weight, start.pivot, covariance_type)
+    pivot = _component_means(start, x, weight) if start.pivot is None else start.pivot
+    stats = collect_given(start.resp_of, (x, *start.extra), weight, pivot, covariance_type)
     identity = jnp.broadcast_to(jnp.eye(n_features, dtype=x.dtype), (n_components, n_features, n_features))
     unit_weights = jnp.ones(n_components, x.dtype)
     blank = GMMParams(
         weights=unit_weights,
-        means=start.pivot,
+        means=pivot,
         covariances=family.from_full(identity, unit_weights),
         covariance_type=family.name,
     )
     return m_step(blank, stats, reg_covar)
+
+
+def _component_means(start: StartRows, x: Array, weight: Array) -> Array:
+    """Σ v_n r_nk x_n / Σ v_n r_nk, shape (K, D); 0 for a component without rows."""
+
+    def block(rows: Array, *rest: Array) -> tuple[Array, Array]:
+        *extra, w = rest
+        resp = start.resp_of(rows, *extra) * w[:, None]
+        return jnp.sum(resp, axis=0), jnp.matmul(resp.T, rows, precision=PRECISION)
+
+    mass, total = sum_over_blocks(block, (x, *start.extra, weight), MAX_BLOCK)
+    return safe_divide(total, mass[:, None])
 
 
 def weighted_mean(x: Array, weight: Array) -> Array:

@@ -96,7 +96,7 @@ def lloyd(x: Array, weight: Array, centres: Array, active: Array) -> Array:
 
 
 def _rows_by_centre(centres: Array, active: Array) -> StartRows:
-    return StartRows(lambda rows: nearest_centre(rows, centres, active), (), centres)
+    return StartRows(lambda rows: nearest_centre(rows, centres, active), (), centres, centres.shape[0])
 
 
 class KMeans:

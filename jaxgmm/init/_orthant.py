@@ -63,5 +63,4 @@ class Orthant:
             membership = jax.nn.one_hot(seeds.rank[codes], n_components, dtype=rows.dtype)
             return jnp.where(active[None, :], membership, 0.0)
 
-        pivot = jnp.broadcast_to(weighted_mean(x, weight), (n_components, x.shape[1]))
-        return StartRows(resp_of, (seeds.codes,), pivot)
+        return StartRows(resp_of, (seeds.codes,), None, n_components)

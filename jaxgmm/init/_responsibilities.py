@@ -32,4 +32,4 @@ class RandomResponsibilities:
             return share / jnp.sum(share, axis=1, keepdims=True)
 
         pivot = jnp.broadcast_to(weighted_mean(x, weight), (n_components, x.shape[1]))
-        return StartRows(resp_of, (jnp.arange(x.shape[0]),), pivot)
+        return StartRows(resp_of, (jnp.arange(x.shape[0]),), pivot, n_components)

@@ -91,19 +91,7 @@ def params_from_responsibilities(
     empty = np.flatnonzero(shares.sum(axis=0) == 0)
     if len(empty):
         raise DataError(f"no row belongs to component {int(empty[0])}; give every component at least one row")
-    family = get_family(covariance_type)
-    weight = check_weights(sample_weight, len(rows), rows.dtype)
-    offset = rows.mean(axis=0, dtype=np.float64)
-    with precision_context(rows.dtype):
-        params = _m_step_on_rows(
-            pad_rows(rows, rows.dtype, offset),
-            pad_vector(weight, rows.dtype),
-            pad_rows(shares, rows.dtype),
-            np.asarray(reg_covar, rows.dtype),
-            covariance_type=family.name,
-        )
-        params = translate(as_dtype(params, np.float64), offset)
-    return as_dtype(params, rows.dtype)
+    return _one_m_step(rows, pad_rows(shares, rows.dtype), shares.shape[1], covariance_type, sample_weight, reg_covar)
 
 
 def params_from_labels(
@@ -122,15 +110,11 @@ def params_from_labels(
     [0.667, 0.333]
     """
     found, codes = np.unique(np.asarray(labels), return_inverse=True)
-    if codes.ndim != 1:
-        raise DataError(f"labels must be one per row, got shape {np.shape(labels)}")
-    return params_from_responsibilities(
-        x,
-        np.eye(len(found))[codes],
-        covariance_type=covariance_type,
-        sample_weight=sample_weight,
-        reg_covar=reg_covar,
-    )
+    rows = check_data(x)
+    if codes.shape != (len(rows),):
+        raise DataError(f"labels have shape {np.shape(labels)}, but x has {len(rows)} rows; give one label a row")
+    padded = pad_vector(codes.astype(np.int32), np.int32)
+    return _one_m_step(rows, padded, len(found), covariance_type, sample_weight, reg_covar)
 
 
 def params_from_means(
@@ -161,10 +145,38 @@ def params_from_means(
     )
 
 
-@partial(jax.jit, static_argnames="covariance_type")
-def _m_step_on_rows(x: Array, weight: Array, shares: Array, reg_covar: Array, *, covariance_type: str) -> GMMParams:
-    pivot = jnp.zeros((shares.shape[1], x.shape[1]), x.dtype)
-    start = StartRows(lambda _, share: share, (shares,), pivot)
+def _one_m_step(
+    rows: np.ndarray,
+    membership: np.ndarray,
+    n_components: int,
+    covariance_type: str,
+    sample_weight: Any,
+    reg_covar: float,
+) -> GMMParams:
+    """The M-step on padded memberships: labels (N') int, or responsibilities (N', K)."""
+    weight = check_weights(sample_weight, len(rows), rows.dtype)
+    offset = rows.mean(axis=0, dtype=np.float64)
+    with precision_context(rows.dtype):
+        params = _m_step_on_rows(
+            pad_rows(rows, rows.dtype, offset),
+            pad_vector(weight, rows.dtype),
+            membership,
+            np.asarray(reg_covar, rows.dtype),
+            n_components=n_components,
+            covariance_type=get_family(covariance_type).name,
+        )
+        params = translate(as_dtype(params, np.float64), offset)
+    return as_dtype(params, rows.dtype)
+
+
+@partial(jax.jit, static_argnames=("n_components", "covariance_type"))
+def _m_step_on_rows(
+    x: Array, weight: Array, membership: Array, reg_covar: Array, *, n_components: int, covariance_type: str
+) -> GMMParams:
+    def resp_of(_: Array, block: Array) -> Array:
+        return block if block.ndim == 2 else jax.nn.one_hot(block, n_components, dtype=x.dtype)
+
+    start = StartRows(resp_of, (membership,), None, n_components)
     return params_from_rows(start, x, weight, covariance_type, reg_covar)
 
 

@@ -1,0 +1,628 @@
+"""The door: whatever cannot be used gets one clear sentence, whatever can is computed in its own precision.
+
+Every public function converts its input once; these tests go through all of them.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.sparse
+
+import jaxgmm
+from jaxgmm import DataError, FitError, JaxgmmError, UsageError
+from tests.helpers import (
+    D,
+    K,
+    N,
+    assert_params_close,
+    cast,
+    full_covariances,
+    params_of,
+    parts_of,
+    random_params,
+    relative,
+    start,
+    tolerance,
+)
+from tests.oracles import numpy_gmm as oracle
+
+PARAMS = start("full")
+LABELS = np.arange(N) % K
+
+
+def fit(x, n_components=K, **options):
+    """The cheapest fit: two iterations from a given start."""
+    return jaxgmm.fit(x, n_components, **{"init": PARAMS, "max_iter": 2} | options)
+
+
+# Every public function of data, as a function of x alone that returns arrays or numbers.
+DOORS = {
+    "fit": lambda x: fit(x).params.means,
+    "sweep": lambda x: jaxgmm.sweep(x, [2], key=0, max_iter=2).values,
+    "log_prob": lambda x: jaxgmm.log_prob(PARAMS, x),
+    "component_log_prob": lambda x: jaxgmm.component_log_prob(PARAMS, x),
+    "responsibilities": lambda x: jaxgmm.responsibilities(PARAMS, x),
+    "log_responsibilities": lambda x: jaxgmm.log_responsibilities(PARAMS, x),
+    "predict": lambda x: jaxgmm.predict(PARAMS, x),
+    "uncertainty": lambda x: jaxgmm.uncertainty(PARAMS, x),
+    "score": lambda x: jaxgmm.score(PARAMS, x),
+    "e_step": lambda x: jaxgmm.e_step(PARAMS, x).x_sum,
+    "em_step": lambda x: jaxgmm.em_step(PARAMS, x)[0].means,
+    "silhouette": lambda x: jaxgmm.silhouette(x, LABELS),
+    "orthant_counts": lambda x: jaxgmm.orthant_counts(x)[0],
+    "params_from_labels": lambda x: jaxgmm.params_from_labels(x, LABELS).means,
+    "params_from_means": lambda x: jaxgmm.params_from_means(x, PARAMS.means).means,
+    "params_from_responsibilities": lambda x: jaxgmm.params_from_responsibilities(x, np.eye(K)[LABELS]).means,
+}
+OF_A_MODEL = [
+    "log_prob",
+    "component_log_prob",
+    "responsibilities",
+    "log_responsibilities",
+    "predict",
+    "uncertainty",
+    "score",
+    "e_step",
+    "em_step",
+    "fit",
+]
+
+
+@pytest.fixture(params=DOORS)
+def door(request):
+    """One public function after the other."""
+    return DOORS[request.param]
+
+
+# Refused
+
+
+def test_nan_and_infinity_are_named_by_row_and_column(small, door):
+    x = small.x.copy()
+    x[5, 2] = np.nan
+    x[9, 0] = np.nan
+    with pytest.raises(DataError, match=r"NaN at row 5, column 2 .*2 rows affected"):
+        door(x)
+    x = small.x.astype(np.float32)
+    x[199, 1] = -np.inf
+    with pytest.raises(DataError, match=r"infinity at row 199, column 1 .*1 row affected"):
+        door(x)
+
+
+def test_large_finite_numbers_are_not_infinite(small):
+    x = small.x.copy()
+    x[[0, 1], 0] = 1e308  # the sum overflows, the numbers do not
+    assert np.isfinite(jaxgmm.log_prob(PARAMS, x)).all()
+
+
+REFUSED = {
+    "one axis": (np.zeros(N), r"2-D .*reshape\(-1, 1\)"),
+    "three axes": (np.zeros((1, N, D)), "2-D"),
+    "a number": (3.0, "2-D"),
+    "nothing": (None, "2-D"),
+    "strings": (np.full((N, D), "1.5"), "must hold numbers.*1.5"),
+    "a word among objects": ([[1, 2, 3.0], [4, "five", 6]], "must hold numbers.*five"),
+    "an object among objects": (np.array([[1.0, 2.0, {}]] * N, object), "must hold numbers.*{}"),
+    "a missing value": (np.array([[1.0, None, 2.0]] * N, object), "(must hold numbers.*None|NaN at row 0, column 1)"),
+    "dates": (np.zeros((N, D), "M8[s]"), "must hold numbers"),
+    "ragged rows": ([[1.0, 2.0, 3.0], [4.0]], "not a rectangular table"),
+    "complex": (np.zeros((N, D)) + 1j, "complex"),
+    "masked": (np.ma.masked_equal(np.ones((N, D)) * np.arange(D), 1), f"{N} masked values"),
+    "sparse": (scipy.sparse.csr_array(np.eye(N, D)), "sparse.*toarray"),
+    "no rows": (np.empty((0, D)), "0 rows"),
+    "no columns": (np.empty((N, 0)), "no columns"),
+    "an empty list": ([], "2-D"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_data_that_cannot_be_used(door, case):
+    x, message = REFUSED[case]
+    with pytest.raises(DataError, match=message) as caught:
+        door(x)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", OF_A_MODEL)
+@pytest.mark.parametrize("n_columns", [1, 2, 4])
+def test_another_number_of_columns_than_the_model(small, name, n_columns):
+    x = np.resize(small.x, (N, n_columns))
+    with pytest.raises(DataError, match=rf"(x has {n_columns} columns?|{D} features, but x has {n_columns})"):
+        DOORS[name](x)
+
+
+@pytest.mark.parametrize("n_rows", [1, 2])
+def test_fewer_rows_than_components(small, n_rows):
+    with pytest.raises(DataError, match=rf"{n_rows} rows? .*n_components=3; ask for at most {n_rows} comp"):
+        jaxgmm.fit(small.x[:n_rows], K, key=0)
+    with pytest.raises(DataError, match=rf"{n_rows} rows? .*n_components=4"):
+        jaxgmm.sweep(small.x[:n_rows], range(1, 5), key=0)
+    weight = np.zeros(N)
+    weight[:n_rows] = 1
+    with pytest.raises(DataError, match=rf"{n_rows} rows? \(of positive weight\)"):
+        fit(small.x, sample_weight=weight)
+
+
+def test_one_row_is_a_mixture_of_one(small):
+    result = jaxgmm.fit(small.x[:1], 1, key=0, reg_covar=0.5)
+    np.testing.assert_allclose(result.params.means, small.x[:1])
+    np.testing.assert_allclose(result.params.covariances, 0.5 * np.eye(D)[None])
+    assert jaxgmm.predict(PARAMS, small.x[:1]).shape == (1,)
+    assert jaxgmm.log_prob(PARAMS, small.x[:1]).shape == (1,)
+
+
+WEIGHTS_REFUSED = {
+    "negative": (np.where(np.arange(N) == 7, -0.5, 1.0), r"negative \(-0.5\) at row 7"),
+    "all zero": (np.zeros(N), "zero for every row"),
+    "too short": (np.ones(N - 1), rf"shape \({N - 1},\), but x has {N} rows"),
+    "a single one": ([2.0], rf"shape \(1,\), but x has {N} rows"),
+    "a table": (np.ones((N, 2)), rf"shape \({N}, 2\)"),
+    "NaN": (np.where(np.arange(N) == 7, np.nan, 1.0), "NaN at row 7"),
+    "infinite": (np.where(np.arange(N) == 7, np.inf, 1.0), "infinity at row 7"),
+    "words": (["heavy"] * N, "must hold numbers.*heavy"),
+    "complex": (np.ones(N) + 0j, "complex"),
+}
+WEIGHTED = {
+    "fit": lambda x, w: fit(x, sample_weight=w),
+    "sweep": lambda x, w: jaxgmm.sweep(x, [2], key=0, sample_weight=w),
+    "e_step": lambda x, w: jaxgmm.e_step(PARAMS, x, w),
+    "em_step": lambda x, w: jaxgmm.em_step(PARAMS, x, w),
+    "score": lambda x, w: jaxgmm.score(PARAMS, x, w),
+    "silhouette": lambda x, w: jaxgmm.silhouette(x, LABELS, w),
+    "orthant_counts": lambda x, w: jaxgmm.orthant_counts(x, w),
+    "params_from_labels": lambda x, w: jaxgmm.params_from_labels(x, LABELS, sample_weight=w),
+}
+
+
+@pytest.mark.parametrize("name", WEIGHTED)
+@pytest.mark.parametrize("case", WEIGHTS_REFUSED)
+def test_weights_that_cannot_be_used(small, name, case):
+    weight, message = WEIGHTS_REFUSED[case]
+    with pytest.raises(DataError, match=message):
+        WEIGHTED[name](small.x, weight)
+
+
+def test_weights_that_float32_cannot_hold(small):
+    """Too large or too small for the computing type is an error in words, never a warning from inside."""
+    for size in (1e39, 1e-50):
+        with pytest.raises(DataError, match="sample_weight"):
+            fit(small.x.astype(np.float32), sample_weight=np.full(N, size))
+
+
+def test_weights_in_any_shape_of_one_per_row(small):
+    wanted = jaxgmm.score(PARAMS, small.x, small.counts)
+    for weight in (small.counts.tolist(), small.counts[:, None], small.counts.astype(">i2"), small.counts * 1.0):
+        assert jaxgmm.score(PARAMS, small.x, weight) == wanted
+    assert fit(small.x, sample_weight=small.counts > 0).weight_sum == (small.counts > 0).sum()
+
+
+WORDS_REFUSED = {
+    "covariance_type": (lambda x: fit(x, covariance_type="fulll"), "'fulll'; did you mean 'full'"),
+    "covariance_type of another type": (lambda x: fit(x, covariance_type=["full"]), "covariance_type"),
+    "init": (lambda x: fit(x, init="kmean"), "'kmean'; did you mean 'kmeans'"),
+    "init of another type": (lambda x: fit(x, init=np.zeros((K, D))), "init"),
+    "init as a list": (lambda x: fit(x, init=[PARAMS]), "init"),
+    "criterion": (lambda x: jaxgmm.sweep(x, [2], key=0, criterion="BICC"), "'BICC'.*choose one of bic"),
+    "family in a sweep": (lambda x: jaxgmm.sweep(x, [2], key=0, covariance_types=["diag", "tide"]), "'tied'"),
+    "families that are none": (lambda x: jaxgmm.sweep(x, [2], key=0, covariance_types=5), "covariance_type"),
+    "no families": (lambda x: jaxgmm.sweep(x, [2], key=0, covariance_types=()), "covariance_types is empty"),
+    "no candidates": (lambda x: jaxgmm.sweep(x, range(5, 2), key=0), "candidates is empty"),
+    "candidates that are none": (lambda x: jaxgmm.sweep(x, 5.5, key=0), "candidate"),
+    "a candidate that is none": (lambda x: jaxgmm.sweep(x, [1, "two"], key=0), "'two'"),
+    "a candidate of zero": (lambda x: jaxgmm.sweep(x, range(3), key=0), "at least 1, got 0"),
+    "a sweep from parameters": (lambda x: jaxgmm.sweep(x, [K], init=PARAMS), "start method by name"),
+    "the silhouette of one": (lambda x: jaxgmm.sweep(x, [1], key=0, criterion="silhouette"), "at least 2"),
+    "no key": (lambda x: jaxgmm.fit(x, K), "pass key"),
+    "no key in a sweep": (lambda x: jaxgmm.sweep(x, [2]), "pass key"),
+    "no key to sample": (lambda x: jaxgmm.sample(PARAMS, None, 5), "pass key"),
+    "a fractional key": (lambda x: jaxgmm.fit(x, K, key=1.5), "key must be"),
+    "a generator as key": (lambda x: jaxgmm.fit(x, K, key=np.random.default_rng(0)), "key must be"),
+    "several keys": (lambda x: jaxgmm.fit(x, K, key=jax.random.split(jax.random.key(0), 3)), "key"),
+    "K of zero": (lambda x: fit(x, 0), "n_components must be at least 1, got 0"),
+    "K below zero": (lambda x: fit(x, -2), "n_components must be at least 1, got -2"),
+    "a fractional K": (lambda x: fit(x, 3.0), "n_components must be a whole number, got 3.0"),
+    "K as a word": (lambda x: fit(x, "3"), "n_components must be a whole number, got '3'"),
+    "K as a truth value": (lambda x: fit(x, True), "whole number"),
+    "no restarts": (lambda x: jaxgmm.fit(x, K, key=0, n_restarts=0), "n_restarts must be at least 1"),
+    "tol below zero": (lambda x: fit(x, tol=-1e-3), "tol must be finite and at least 0, got -0.001"),
+    "tol as a word": (lambda x: fit(x, tol="1e-3"), "tol must be a number, got '1e-3'"),
+    "tol not finite": (lambda x: fit(x, tol=np.nan), "tol must be finite"),
+    "reg_covar below zero": (lambda x: fit(x, reg_covar=-1.0), "reg_covar must be finite and at least 0"),
+    "max_iter below zero": (lambda x: fit(x, max_iter=-1), "max_iter must be finite and at least 0"),
+    "a fractional max_iter": (lambda x: fit(x, max_iter=2.5), "max_iter must be a whole number"),
+    "no samples": (lambda x: jaxgmm.sample(PARAMS, 0, 0), "n_samples must be at least 1"),
+    "another K than the start's": (lambda x: fit(x, 4), "init has 3 components"),
+    "another family than the start's": (lambda x: fit(x, covariance_type="diag"), "init has covariance_type 'full'"),
+}
+
+
+@pytest.mark.parametrize("case", WORDS_REFUSED)
+def test_options_that_cannot_be_used(small, case):
+    call, message = WORDS_REFUSED[case]
+    with pytest.raises(UsageError, match=message) as caught:
+        call(small.x)
+    assert "\n" not in str(caught.value)
+
+
+def test_orthants_beyond_reach():
+    wide = np.random.default_rng(0).normal(size=(40, 17))
+    for call in (jaxgmm.orthant_counts, lambda x: jaxgmm.fit(x, 2, init="orthant")):
+        with pytest.raises(UsageError, match="D=17 columns, more than 16"):
+            call(wide)
+    with pytest.raises(DataError, match=r"occupy 8 orthants .*9 components"):
+        jaxgmm.fit(np.random.default_rng(0).normal(size=(N, D)), 9, init="orthant")
+
+
+def _changed(**parts):
+    weights, means, covariances, _ = parts_of(PARAMS)
+    given = {"weights": weights, "means": means, "covariances": covariances} | parts
+    return params_of((given["weights"], given["means"], given["covariances"]), "full")
+
+
+STARTS_REFUSED = {
+    "weights that sum to 2": (_changed(weights=PARAMS.weights * 2), "sum to 1, got a sum of 2"),
+    "a negative weight": (_changed(weights=[1.5, -0.25, -0.25]), "at least 0"),
+    "weights of another K": (_changed(weights=[0.5, 0.5]), r"shapes \(K\) and \(K, D\)"),
+    "a NaN mean": (_changed(means=PARAMS.means * np.nan), "means contain NaN"),
+    "covariances of another shape": (_changed(covariances=np.eye(D)), r"must have shape \(3, 3, 3\), got \(3, 3\)"),
+    "a singular covariance": (_changed(covariances=PARAMS.covariances * 0), "not positive definite"),
+    "an indefinite covariance": (_changed(covariances=PARAMS.covariances - 9 * np.eye(D)), "not positive definite"),
+}
+
+
+@pytest.mark.parametrize("case", STARTS_REFUSED)
+def test_starting_parameters_that_cannot_be_used(small, case):
+    params, message = STARTS_REFUSED[case]
+    with pytest.raises(DataError, match=message):
+        fit(small.x, init=params)
+    with pytest.raises(DataError, match=message):
+        jaxgmm.make_params(params.weights, params.means, params.covariances)
+
+
+def test_given_starts_that_cannot_be_used(small):
+    x = small.x
+    with pytest.raises(DataError, match="have 2 rows, but x has 200"):
+        jaxgmm.params_from_labels(x, [0, 1])
+    with pytest.raises(DataError, match="one per row"):
+        jaxgmm.params_from_labels(x, np.zeros((N, 1)))
+    with pytest.raises(DataError, match="at least 0, got -1"):
+        jaxgmm.params_from_responsibilities(x, np.where(np.arange(2) == 1, -1.0, np.ones((N, 2))))
+    with pytest.raises(DataError, match="no row belongs to component 1"):
+        jaxgmm.params_from_responsibilities(x, np.stack([np.ones(N), np.zeros(N)], axis=1))
+    with pytest.raises(DataError, match="no row of x is nearest to mean 1"):
+        jaxgmm.params_from_means(x, [[0, 0, 0], [1e6, 0, 0]])
+    with pytest.raises(DataError, match="means has 2 columns"):
+        jaxgmm.params_from_means(x, [[0, 0], [1, 0]])
+    with pytest.raises(UsageError, match="either covariances or precisions"):
+        jaxgmm.make_params([1.0], [[0.0]], [[1.0]], "diag", precisions=[[1.0]])
+    for wrong in ([[0.0], [1.0, 2.0]], [["a"], ["b"]], [[0j], [1j]]):
+        with pytest.raises(JaxgmmError, match="means"):
+            jaxgmm.make_params([0.5, 0.5], wrong, [1.0, 1.0], "spherical")
+
+
+def test_labels_of_a_silhouette(small):
+    with pytest.raises(DataError, match="at least 2 clusters, got 1"):
+        jaxgmm.silhouette(small.x, np.zeros(N))
+    with pytest.raises(DataError, match=r"labels have shape \(20,\), but x has 200 rows"):
+        jaxgmm.silhouette(small.x, np.zeros(20))
+
+
+def test_errors_are_value_errors():
+    """So that callers who know nothing of this package catch them."""
+    for error in (DataError, UsageError, FitError):
+        assert issubclass(error, JaxgmmError)
+        assert issubclass(error, ValueError)
+
+
+# Accepted
+
+
+def _assert_same(found, wanted):
+    np.testing.assert_array_equal(np.asarray(found), np.asarray(wanted))
+    assert np.asarray(found).dtype == np.asarray(wanted).dtype
+
+
+ALIKE = {
+    "big-endian": lambda x: x.astype(x.dtype.newbyteorder(">")),
+    "Fortran order": np.asfortranarray,
+    "a view of every second row": lambda x: np.repeat(x, 2, axis=0)[::2],
+    "a view of a wider table": lambda x: np.hstack([x, x])[:, : x.shape[1]],
+    "a reversed view": lambda x: np.ascontiguousarray(x[::-1])[::-1],
+    "read-only": lambda x: np.frombuffer(x.tobytes(), x.dtype).reshape(x.shape),
+    "masked, nothing missing": np.ma.masked_array,
+    "a matrix": lambda x: x.view(np.matrix),
+}
+
+
+@pytest.mark.filterwarnings("ignore:the matrix subclass:PendingDeprecationWarning")
+@pytest.mark.parametrize("case", ALIKE)
+def test_memory_layout_does_not_matter(small, dtype, door, case):
+    x = small.x.astype(dtype)
+    # Native first, so that the compiled function is warm when the other layout comes.
+    wanted = door(x)
+    _assert_same(door(ALIKE[case](x)), wanted)
+
+
+def test_memory_maps(small, door, tmp_path):
+    np.save(tmp_path / "x.npy", small.x)
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    assert isinstance(mapped, np.memmap)
+    _assert_same(door(mapped), door(small.x))
+
+
+def test_big_endian_parameters_and_weights(small):
+    weights, means, covariances, _ = parts_of(PARAMS)
+    swapped = jaxgmm.GMMParams(
+        weights=weights.astype(">f8"),
+        means=means.astype(">f8"),
+        covariances=covariances.astype(">f8"),
+        covariance_type="full",
+    )
+    _assert_same(jaxgmm.log_prob(swapped, small.x), jaxgmm.log_prob(PARAMS, small.x))
+    counts = small.counts.astype(">i4")
+    assert (
+        fit(small.x, init=swapped, sample_weight=counts).log_likelihood
+        == fit(small.x, sample_weight=small.counts).log_likelihood
+    )
+    made = jaxgmm.make_params(weights.astype(">f8"), means.astype(">f4"), covariances.astype(">f8"))
+    assert made.means.dtype.isnative
+
+
+@pytest.mark.parametrize("integer", [np.int8, np.int64, ">i2"])
+def test_integers_score_exactly_as_floats(small, door, integer):
+    x = np.round(small.x)
+    _assert_same(door(x.astype(integer)), door(x))
+
+
+def test_lists_truth_values_and_narrow_or_wide_floats(small):
+    x = small.x
+    _assert_same(jaxgmm.log_prob(PARAMS, x.tolist()), jaxgmm.log_prob(PARAMS, x))
+    _assert_same(jaxgmm.log_prob(PARAMS, x > 0), jaxgmm.log_prob(PARAMS, (x > 0) * 1.0))
+    _assert_same(jaxgmm.log_prob(PARAMS, x.astype(object)), jaxgmm.log_prob(PARAMS, x))
+    _assert_same(jaxgmm.log_prob(PARAMS, x.astype(np.longdouble)), jaxgmm.log_prob(PARAMS, x))
+    half = x.astype(np.float16)
+    assert fit(half).params.dtype == np.float32
+    _assert_same(fit(half).history, fit(half.astype(np.float32)).history)
+    _assert_same(jaxgmm.log_prob(PARAMS, jnp.asarray(x)), jaxgmm.log_prob(PARAMS, x.astype(np.float32)))
+
+
+def test_input_is_left_alone(small, door):
+    x = small.x.copy()
+    door(x)
+    np.testing.assert_array_equal(x, small.x)
+
+
+@pytest.mark.parametrize("switch", [False, True], ids=["x64 off", "x64 on"])
+def test_precision_follows_the_data_not_the_switch(small, dtype, switch):
+    x, params = small.x.astype(dtype), cast(PARAMS, dtype)
+    outside = {
+        "log_prob": jaxgmm.log_prob(params, x),
+        "responsibilities": jaxgmm.responsibilities(params, x),
+        "uncertainty": jaxgmm.uncertainty(params, x),
+        "x_sum": jaxgmm.e_step(params, x).x_sum,
+        "means": jaxgmm.em_step(params, x)[0].means,
+        "history": fit(x).history,
+        "fitted": fit(x).params.covariances,
+        "drawn": jaxgmm.sample(params, 3, 10)[0],
+        "start": jaxgmm.params_from_labels(x, LABELS).means,
+    }
+    with jax.enable_x64(switch):
+        inside = {
+            "log_prob": jaxgmm.log_prob(params, x),
+            "responsibilities": jaxgmm.responsibilities(params, x),
+            "uncertainty": jaxgmm.uncertainty(params, x),
+            "x_sum": jaxgmm.e_step(params, x).x_sum,
+            "means": jaxgmm.em_step(params, x)[0].means,
+            "history": fit(x).history,
+            "fitted": fit(x).params.covariances,
+            "drawn": jaxgmm.sample(params, 3, 10)[0],
+            "start": jaxgmm.params_from_labels(x, LABELS).means,
+        }
+    for name, value in outside.items():
+        assert value.dtype == dtype, name
+        assert isinstance(value, np.ndarray), name
+        _assert_same(inside[name], value)
+    assert jaxgmm.predict(params, x).dtype == np.int32
+
+
+def test_the_wider_of_model_and_data(small):
+    wanted = jaxgmm.log_prob(PARAMS, small.x)
+    found = jaxgmm.log_prob(PARAMS, small.x.astype(np.float32))
+    assert found.dtype == np.float64
+    np.testing.assert_array_equal(found, wanted)  # the data are exact in float32
+    # A fit follows its data alone.
+    assert fit(small.x.astype(np.float32), init=PARAMS).params.dtype == np.float32
+    assert fit(small.x, init=cast(PARAMS, np.float32)).params.dtype == np.float64
+
+
+def test_float64_is_really_computed_in_float64(small):
+    """An offset of 2^26 leaves float32 nothing, and float64 everything."""
+    weights, means, covariances, _ = parts_of(PARAMS)
+    offset = float(2**26)
+    moved = params_of((weights, means + offset, covariances), "full")
+    np.testing.assert_allclose(
+        jaxgmm.log_prob(moved, small.x + offset), jaxgmm.log_prob(PARAMS, small.x), rtol=tolerance(np.float64, 100)
+    )
+
+
+def test_results_can_be_written_to(small):
+    """What a caller gets is the caller's own."""
+    labels = jaxgmm.predict(PARAMS, small.x)
+    labels[labels == 2] = 0
+    assert jaxgmm.responsibilities(PARAMS, small.x).flags.writeable
+    assert jaxgmm.sample(PARAMS, 0, 10)[0].flags.writeable
+
+
+def test_rows_far_from_everything(small, family, dtype):
+    params = random_params(family, dtype=dtype)
+    large = np.finfo(dtype).max ** 0.8
+    far = np.resize(np.array([[large, 0, 0], [-large, large, large], [1e4, 1e4, -1e4]], dtype), (N, D))
+    for values in (jaxgmm.log_prob(params, far), jaxgmm.component_log_prob(params, far)):
+        assert np.isfinite(values).all()
+        assert (values < -1e3).all()
+    np.testing.assert_allclose(jaxgmm.responsibilities(params, far).sum(axis=1), 1, rtol=1e-6)
+
+
+# Inside the caller's own transformations
+
+
+def analytic_gradients(params, x):
+    """Gradients of Σ_n log p(x_n) by the textbook, from the oracle's responsibilities, float64.
+
+    With d = x − μ_k and S = Σ_k⁻¹: ∂/∂w_k = Σ r/w_k,  ∂/∂μ_k = Σ r S d,  ∂/∂x = −Σ_k r S d,
+    ∂/∂Σ_k = ½ Σ r (S d dᵀ S − S), which a family sums as its covariances are shared out.
+    """
+    weights, means, _, family = parts_of(params)
+    resp = oracle.responsibilities(x, *parts_of(params))
+    precisions = np.linalg.inv(full_covariances(params))
+    delta = np.asarray(x, np.float64)[:, None] - means
+    pulled = np.einsum("kij,nkj->nki", precisions, delta)
+    matrices = 0.5 * (np.einsum("nk,nki,nkj->kij", resp, pulled, pulled) - resp.sum(axis=0)[:, None, None] * precisions)
+    diagonals = np.einsum("kii->ki", matrices)
+    covariances = {
+        "full": matrices,
+        "tied": matrices.sum(axis=0),
+        "diag": diagonals,
+        "spherical": diagonals.sum(axis=1),
+        "tied_diag": diagonals.sum(axis=0),
+        "tied_spherical": diagonals.sum(),
+    }[family]
+    by_params = (resp.sum(axis=0) / weights, np.einsum("nk,nki->ki", resp, pulled), covariances)
+    return by_params, -np.einsum("nk,nki->ni", resp, pulled)
+
+
+def test_gradients_of_log_prob(small, family):
+    dtype = np.dtype(np.float64)
+    x, params = small.x[:60], random_params(family, dtype=dtype)
+    total = jax.jit(jax.grad(lambda params, x: jaxgmm.log_prob(params, x).sum(), argnums=(0, 1)))
+    with jax.enable_x64(True):
+        by_params, by_x = jax.tree.map(np.asarray, total(params, x))
+    wanted, wanted_x = analytic_gradients(params, x)
+    close = tolerance(dtype, 1000)
+    for found, right in zip((by_params.weights, by_params.means, by_params.covariances), wanted, strict=True):
+        np.testing.assert_allclose(found, right, rtol=0, atol=close * (1 + np.abs(right).max()))
+    np.testing.assert_allclose(by_x, wanted_x, rtol=0, atol=close * (1 + np.abs(wanted_x).max()))
+
+
+def test_gradients_in_float32(small):
+    x, params = small.x[:60].astype(np.float32), random_params("full", dtype=np.float32)
+    by_params = jax.jit(jax.grad(lambda params: jaxgmm.log_prob(params, x).sum()))(params)
+    assert by_params.means.dtype == np.float32
+    wanted, _ = analytic_gradients(params, x)
+    scale = np.abs(wanted[1]).max()
+    np.testing.assert_allclose(by_params.means, wanted[1], rtol=0, atol=tolerance(np.float32, 1000) * scale)
+
+
+def test_gradients_agree_with_differences(small):
+    """The derivative in a random direction of all parameters at once, against a central difference."""
+    x = small.x[:60]
+    params = random_params("full")
+    direction = jax.tree.map(lambda a: np.random.default_rng(1).normal(size=np.shape(a)), params)
+
+    @jax.jit
+    def along(t):
+        return jaxgmm.log_prob(jax.tree.map(lambda a, b: a + t * b, params, direction), x).sum()
+
+    step = 1e-6
+    with jax.enable_x64(True):
+        slope = float(jax.grad(along)(0.0))
+        difference = float(along(step) - along(-step)) / (2 * step)
+    assert slope == pytest.approx(difference, rel=1e-7)
+
+
+def test_gradients_stay_finite_at_the_edges(small):
+    """Inactive components, and rows so far away that their distance is capped."""
+    _, means, covariances, _ = parts_of(random_params("full"))
+    params = params_of(([0.4, 0.6, 0.0], means, covariances), "full", np.float32)
+    far = np.concatenate([small.x[:5], np.full((1, D), 1e30)]).astype(np.float32)
+    gradient = jax.jit(jax.grad(lambda p, x: jaxgmm.log_prob(p, x).sum(), argnums=(0, 1)))
+    by_params, by_x = gradient(params, far)
+    for leaf in jax.tree.leaves((by_params, by_x)):
+        assert np.isfinite(leaf).all()
+    np.testing.assert_array_equal(by_params.means[2], 0)
+    assert np.abs(by_params.means[:2]).max() > 0
+
+
+@pytest.mark.parametrize("family", ["full", "tied_diag"])
+def test_inside_jit_the_pieces_are_what_they_are_outside(small, family):
+    x, params = small.x.astype(np.float32), random_params(family, dtype=np.float32)
+
+    @jax.jit
+    def inside(params, x, weight, key):
+        stats = jaxgmm.e_step(params, x, weight)
+        drawn, _ = jaxgmm.sample(params, key, 4)
+        return {
+            "log_prob": jaxgmm.log_prob(params, x),
+            "responsibilities": jaxgmm.responsibilities(params, x),
+            "predict": jaxgmm.predict(params, x),
+            "log_likelihood": stats.log_likelihood,
+            "means": jaxgmm.m_step(params, stats, 1e-3).means,
+            "again": jaxgmm.em_step(params, x, weight, reg_covar=1e-3)[0].means,
+            "drawn": drawn,
+        }
+
+    found = inside(params, x, small.counts.astype(np.float32), jax.random.key(5))
+    stats = jaxgmm.e_step(params, x, small.counts)
+    close = tolerance(np.float32, 100)
+    np.testing.assert_allclose(found["log_prob"], jaxgmm.log_prob(params, x), rtol=close)
+    np.testing.assert_allclose(found["responsibilities"], jaxgmm.responsibilities(params, x), atol=close)
+    np.testing.assert_array_equal(found["predict"], jaxgmm.predict(params, x))
+    assert relative(float(found["log_likelihood"]), float(stats.log_likelihood)) < close
+    np.testing.assert_allclose(found["means"], jaxgmm.m_step(params, stats, 1e-3).means, rtol=close)
+    np.testing.assert_allclose(found["again"], found["means"], rtol=close)
+    np.testing.assert_allclose(found["drawn"], jaxgmm.sample(params, jax.random.key(5), 4)[0], rtol=close)
+
+
+def test_vmap_over_models_weights_and_keys(small):
+    x = small.x.astype(np.float32)
+    models = [random_params("full", seed=seed, dtype=np.float32) for seed in range(3)]
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *models)
+    scored = jax.jit(jax.vmap(jaxgmm.log_prob, in_axes=(0, None)))(stacked, x)
+    for row, model in zip(scored, models, strict=True):
+        np.testing.assert_allclose(row, jaxgmm.log_prob(model, x), rtol=tolerance(np.float32, 100))
+    weights = np.random.default_rng(0).integers(0, 3, (4, N)).astype(np.float32)
+    totals = jax.jit(jax.vmap(lambda w: jaxgmm.e_step(models[0], x, w).log_likelihood))(weights)
+    np.testing.assert_allclose(
+        totals, [jaxgmm.score(models[0], x, w) * w.sum() for w in weights], rtol=tolerance(np.float32, 100)
+    )
+    keys = jax.random.split(jax.random.key(0), 4)
+    drawn, _ = jax.jit(jax.vmap(lambda key: jaxgmm.sample(models[0], key, 5)))(keys)
+    assert drawn.shape == (4, 5, D)
+    assert len(np.unique(drawn[:, 0, 0])) == 4
+
+
+def test_inside_jit_with_nothing_traced(small):
+    """Model and data may be constants of the caller's program."""
+    x, params = small.x.astype(np.float32), cast(PARAMS, np.float32)
+
+    @jax.jit
+    def scaled(factor):
+        return factor * jaxgmm.log_prob(params, x).sum(), factor * jaxgmm.e_step(params, x).log_likelihood
+
+    one, two = scaled(np.float32(2.0))
+    assert float(one) == pytest.approx(2 * jaxgmm.log_prob(params, x).sum(), rel=1e-5)
+    assert float(two) == pytest.approx(float(one), rel=1e-5)
+
+
+def test_inside_jit_integers_are_as_exact_as_floats(small):
+    """Weights of integer rows stay fractions."""
+    rows = np.round(small.x * 4).astype(np.int32)
+    weights, means, covariances, _ = parts_of(PARAMS)
+    params = params_of((weights, means * 4, covariances * 16), "full", np.float32)
+    half = np.full(N, 0.5, np.float32)
+    wanted = jaxgmm.e_step(params, rows, half)
+    found = jax.jit(jaxgmm.e_step)(params, rows, half)
+    assert relative(float(found.log_likelihood), float(wanted.log_likelihood)) < 1e-5
+    state = jax.jit(jaxgmm.run_em)(params, rows, half, jaxgmm.EMOptions(max_iter=2))
+    fitted = fit(rows, init=params, sample_weight=half)
+    assert relative(float(state.best_log_likelihood), fitted.log_likelihood) < 1e-5
+
+
+def test_float64_inside_the_callers_64_bit_program(small):
+    with jax.enable_x64(True):
+        found = jax.jit(jaxgmm.log_prob)(PARAMS, small.x)
+        state = jax.jit(jaxgmm.run_em)(PARAMS, small.x, None, jaxgmm.EMOptions(max_iter=2))
+        assert found.dtype == np.float64
+        np.testing.assert_allclose(found, jaxgmm.log_prob(PARAMS, small.x), rtol=tolerance(np.float64, 100))
+        assert_params_close(state.best_params, fit(small.x).params, tolerance(np.float64, 1000))
