@@ -75,7 +75,8 @@ def fit(
     n_components: K >= 1. covariance_type: a name in `COVARIANCE_TYPES` or an mclust code. key: a JAX random
     key or an integer seed; required unless the start is deterministic. n_restarts: R independent starts; a
     deterministic start runs once. init: a name in `INIT_METHODS`, or `GMMParams` to start from. tol: relative.
-    reg_covar: added to covariance diagonals, data units squared. max_iter: largest number of iterations. sample_weight: (N).
+    reg_covar: added to covariance diagonals, data units squared. max_iter: largest number of iterations.
+    sample_weight: (N).
 
     Returns a `FitResult`; look at ``converged``, ``message`` and ``best_share``. Raises `DataError` or
     `UsageError` for input that cannot be used and `FitError` when no start gave a finite model.
