@@ -37,7 +37,8 @@ def _as_float(array: np.ndarray, name: str) -> np.ndarray:
                 raise TypeError
             converted = array.astype(np.float64)
         except (TypeError, ValueError):
-            found = next((repr(v) for v in array.ravel() if not is_number(v)), str(array.dtype))
+            values = array.ravel().tolist()
+            found = next((repr(v) for v in values if not reads_as_number(v)), repr(values[0]) if values else "nothing")
             raise DataError(
                 f"{name} must hold numbers, but contains {found[:60]}; drop or encode such columns first"
             ) from None
@@ -48,8 +49,13 @@ def _as_float(array: np.ndarray, name: str) -> np.ndarray:
     return array.astype(np.dtype(target).newbyteorder("="), copy=False)
 
 
-def is_number(value: Any) -> bool:
-    return isinstance(value, (int, float, np.number)) and not isinstance(value, complex)
+def reads_as_number(value: Any) -> bool:
+    """Whether `value` is a number or text that spells one."""
+    try:
+        float(value)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def _to_array(x: Any, name: str) -> np.ndarray:

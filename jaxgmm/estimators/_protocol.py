@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxgmm._checks import is_number
+from jaxgmm._checks import reads_as_number
 from jaxgmm._status import ConvergenceWarning
 
 _SKLEARN_IMPUTE_HINT = (
@@ -174,7 +174,7 @@ def _parse(array: np.ndarray, name: str) -> np.ndarray:
     try:
         return array.astype(np.float64)
     except TypeError as error:
-        found = next((v for v in array.ravel() if not is_number(v)), None)
+        found = next((v for v in array.ravel() if not reads_as_number(v)), None)
         raise TypeError(
             f"{error} ({name} contains {str(found)[:60]!r}); argument must be a string or a number"
         ) from None

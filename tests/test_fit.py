@@ -1,0 +1,494 @@
+"""What `fit` and `sweep` promise: recovery of a known mixture, stop codes, restarts, starts, tables."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxgmm
+from jaxgmm import FitError, Status
+from jaxgmm._options import EMOptions
+from jaxgmm._status import describe
+from jaxgmm.data import make_cube
+from jaxgmm.em import loop
+from tests.helpers import (
+    D,
+    K,
+    N,
+    assert_params_close,
+    cast,
+    full_covariances,
+    match,
+    params_distance,
+    params_of,
+    parts_of,
+    permuted,
+    relative,
+    start,
+    tolerance,
+)
+from tests.oracles import numpy_gmm as oracle
+
+# The cube: 500 points about each of 7 corners
+
+# Sample means of 500 points have a standard error of 0.045 a coordinate: a seed whose largest error is below 0.1.
+CUBE = make_cube(seed=0)
+
+
+@pytest.fixture(scope="module")
+def cube_sweep():
+    return jaxgmm.sweep(CUBE.x, range(1, 11), key=0, reg_covar=1e-6)
+
+
+def assert_is_the_cube(result):
+    weights, means, _, _ = parts_of(result.params)
+    order = match(means, CUBE.means)
+    assert np.abs(means[order] - CUBE.means).max() < 0.1
+    assert np.abs(weights - 1 / 7).max() < 0.01
+    assert np.abs(full_covariances(result.params)[order] - np.eye(3)).max() < 0.35
+    assert abs(result.log_likelihood + 21_675) < 200
+
+
+def test_the_seed_of_the_cube_is_a_fair_one():
+    errors = [np.abs(CUBE.x[CUBE.labels == k].mean(axis=0) - CUBE.means[k]).max() for k in range(7)]
+    assert 0.04 < max(errors) < 0.09
+
+
+def test_a_sweep_finds_the_seven_corners(cube_sweep):
+    assert cube_sweep.best.n_components == 7
+    assert not cube_sweep.at_edge
+    assert cube_sweep.best.converged
+    assert_is_the_cube(cube_sweep.best)
+
+
+def test_the_orthant_start_needs_few_iterations():
+    result = jaxgmm.fit(CUBE.x, 7, init="orthant", tol=1e-8)
+    assert result.converged
+    assert result.n_iter <= 10
+    assert result.init == "orthant"
+    assert_is_the_cube(result)
+
+
+def test_counting_orthants_proposes_seven():
+    counts, proposed = jaxgmm.orthant_counts(CUBE.x)
+    assert proposed == 7
+    assert sorted(counts.tolist()) == [0.0] + [500.0] * 7
+    assert counts[0b111] == 0
+    # Weights count rows; a few stray ones do not make a component.
+    stray = np.concatenate([CUBE.x, np.full((3, 3), 15.0)])
+    counts, proposed = jaxgmm.orthant_counts(stray, np.full(len(stray), 2.0))
+    assert (counts[0b111], proposed) == (6.0, 7)
+
+
+def test_five_points_are_classified(cube_sweep):
+    points = np.array([[19.0, 21, -20], [-21, -19, -18], [-20, 20, 20], [22, -20, 19], [-18, -20, 22]])
+    params = cube_sweep.best.params
+    resp = jaxgmm.responsibilities(params, points)
+    assert (resp.max(axis=1) > 1 - 1e-9).all()
+    corners = params.means[jaxgmm.predict(params, points)]
+    np.testing.assert_array_equal(np.sign(corners), np.sign(points))
+
+
+def test_memberships_add_up_to_component_sizes(cube_sweep):
+    resp = jaxgmm.responsibilities(cube_sweep.best.params, CUBE.x)
+    np.testing.assert_allclose(resp.sum(axis=0), 500, atol=1e-6)
+
+
+# Stop codes
+
+
+def fit(x, family="full", **options):
+    """A fit from the poor start of the small data."""
+    return jaxgmm.fit(x, K, **{"covariance_type": family, "init": start(family)} | options)
+
+
+def test_no_iteration_returns_the_start(small, family, dtype):
+    x, init = small.x.astype(dtype), cast(start(family), dtype)
+    result = fit(x, family, init=init, max_iter=0)
+    assert_params_close(result.params, init, tolerance(dtype, 20))
+    assert (result.n_iter, result.status, len(result.history)) == (0, Status.MAX_ITER, 1)
+    assert not result.converged
+    log_likelihood = float(jaxgmm.e_step(init, x).log_likelihood)
+    assert relative(result.log_likelihood, log_likelihood) < tolerance(dtype, 100)
+
+
+def test_running_out_of_iterations_is_not_convergence(small):
+    result = fit(small.x, max_iter=5)
+    assert (result.n_iter, result.status) == (5, Status.MAX_ITER)
+    assert not result.converged
+    assert "max_iter" in result.message
+
+
+def test_converging_in_the_last_iteration_is_convergence(small):
+    free = fit(small.x, tol=1e-4)
+    assert free.converged
+    exact = fit(small.x, tol=1e-4, max_iter=free.n_iter)
+    assert (exact.status, exact.n_iter) == (Status.CONVERGED, free.n_iter)
+    short = fit(small.x, tol=1e-4, max_iter=free.n_iter - 1)
+    assert short.status == Status.MAX_ITER
+
+
+def test_tol_is_relative_to_the_total(small):
+    result = fit(small.x, tol=1e-5)
+    changes, totals = np.abs(np.diff(result.history)), 1 + np.abs(result.history[1:])
+    assert result.converged
+    assert changes[-1] <= 1e-5 * totals[-1]
+    assert (changes[:-1] > 1e-5 * totals[:-1]).all()
+
+
+def test_tol_mean_is_scikit_learns_rule(small):
+    with jax.enable_x64(True):
+        options = EMOptions(tol=0.0, tol_mean=1e-3, reg_covar=1e-6, max_iter=500)
+        state = jax.jit(jaxgmm.run_em)(start("full"), small.x, None, options)
+    n_iter = int(state.n_iter)
+    history = fit(small.x, tol=0.0, max_iter=n_iter + 1).history / N
+    changes = np.abs(np.diff(history))
+    assert changes[n_iter - 1] < 1e-3
+    assert (changes[: n_iter - 1] >= 1e-3).all()
+
+
+def test_a_tolerance_below_rounding_still_converges(small, family, dtype):
+    result = fit(small.x.astype(dtype), family, tol=0.0, reg_covar=0.0, max_iter=5000)
+    assert result.converged
+    assert result.n_iter < 1000
+    # At working precision there is nothing left to gain.
+    rounding = tolerance(dtype, 16) * (N + abs(result.log_likelihood))
+    assert abs(result.history[-1] - result.history[-2]) <= rounding
+
+
+def _collapsing():
+    """Rows of which 20 coincide: without regularisation a component shrinks onto them."""
+    rng = np.random.default_rng(0)
+    return np.concatenate([rng.normal(size=(180, D)), np.full((20, D), 1.5)])
+
+
+@pytest.mark.parametrize("family", ["full", "diag", "spherical"])
+@pytest.mark.parametrize("init", ["random", "kmeans"])
+def test_a_singularity_is_no_success_and_no_nan(family, init, dtype):
+    x = _collapsing().astype(dtype)
+    result = jaxgmm.fit(x, K, covariance_type=family, key=1, n_restarts=4, init=init, reg_covar=0.0)
+    assert not result.converged
+    assert result.status in (Status.SINGULAR, Status.DECREASED)
+    assert result.message == describe(result.status)
+    for leaf in jax.tree.leaves(result.params):
+        assert np.isfinite(leaf).all()
+    assert np.isfinite(result.log_likelihood)
+    assert np.isfinite(result.history).all()
+    # The state returned is a sound one: its log-likelihood can be computed again.
+    again = float(jaxgmm.e_step(result.params, x).log_likelihood)
+    assert np.isfinite(again)
+
+
+def test_regularisation_prevents_the_singularity(family):
+    result = jaxgmm.fit(_collapsing(), K, covariance_type=family, key=1, init="kmeans", reg_covar=1e-3)
+    assert result.status in (Status.CONVERGED, Status.MAX_ITER)
+    assert np.linalg.eigvalsh(full_covariances(result.params)).min() > 0.99e-3
+
+
+def test_no_usable_state_at_all_is_an_error(dtype):
+    with pytest.raises(FitError, match="2 components: stopped: a covariance became singular.*reg_covar") as caught:
+        jaxgmm.fit(np.ones((20, 2), dtype), 2, key=0, reg_covar=0.0)
+    assert caught.value.status == Status.SINGULAR
+
+
+def test_data_beyond_the_dtype_are_an_error(dtype):
+    """Squares that overflow end as an error, not as NaN."""
+    x = np.random.default_rng(0).normal(size=(N, D)) * np.sqrt(float(np.finfo(dtype).max)) * 1e3
+    with pytest.raises(FitError):
+        jaxgmm.fit(x.astype(dtype), K, key=0)
+
+
+def test_constant_data_leave_components_empty(dtype):
+    result = jaxgmm.fit(np.full((N, D), 7.0, dtype), K, key=0, reg_covar=0.25)
+    assert result.converged
+    assert result.empty_components == (1, 2)
+    np.testing.assert_array_equal(result.params.weights, [1, 0, 0])
+    np.testing.assert_allclose(result.params.means[0], 7)
+    np.testing.assert_allclose(result.params.covariances[0], 0.25 * np.eye(D))
+
+
+def _stop_code(before, after, reg_covar=0.0, n_iter=3, max_iter=10, tol=1e-8):
+    state = dataclasses.replace(loop.init_state(cast(start("full"), np.float32), jnp.float32), n_iter=jnp.int32(n_iter))
+    stats = dataclasses.replace(
+        state.stats, log_likelihood=jnp.float32(after), weight_sum=jnp.float32(N)
+    )  # fmt: skip
+    options = EMOptions(tol=tol, reg_covar=reg_covar, max_iter=max_iter)
+    return Status(int(loop._stop_code(jnp.float32(after - before), state, stats, options)))
+
+
+def test_every_stop_code():
+    assert _stop_code(-100.0, -90.0) == Status.RUNNING
+    assert _stop_code(-100.0, -100.0) == Status.CONVERGED
+    assert _stop_code(-100.0, -90.0, n_iter=9) == Status.MAX_ITER
+    assert _stop_code(-100.0, -100.0, n_iter=9) == Status.CONVERGED
+    assert _stop_code(-100.0, -101.0) == Status.DECREASED
+    # A penalised likelihood is what rises with reg_covar above 0: a fall of the plain one is no fault.
+    assert _stop_code(-100.0, -101.0, reg_covar=1e-3) == Status.RUNNING
+    assert _stop_code(-100.0, -100.5, tol=0.01) == Status.CONVERGED
+    # A change that is no number never counts as convergence.
+    assert _stop_code(-100.0, np.nan) != Status.CONVERGED
+    assert _stop_code(-np.inf, -100.0) == Status.RUNNING
+    for status in Status:
+        assert describe(status)
+
+
+# Restarts
+
+
+def test_restarts_are_all_reported(small):
+    result = jaxgmm.fit(small.x, K, key=3, n_restarts=8, init="random_from_data", max_iter=300)
+    shapes = {a.shape for a in (result.restart_log_likelihoods, result.restart_status, result.restart_n_iter)}
+    assert shapes == {(8,)}
+    assert result.restart_history.shape[0] == 8
+    best = result.best_restart
+    assert result.log_likelihood == result.restart_log_likelihoods[best] == result.restart_log_likelihoods.max()
+    assert result.n_iter == result.restart_n_iter[best] == len(result.history) - 1
+    assert result.history[-1] == pytest.approx(result.log_likelihood, rel=1e-12)
+    near = np.abs(result.restart_log_likelihoods - result.log_likelihood) <= 1e-5 * (1 + abs(result.log_likelihood))
+    assert result.best_share == near.mean()
+    assert 1 / 8 <= result.best_share < 1
+    # More restarts can only do better than the first few of them did.
+    assert len(set(np.round(result.restart_log_likelihoods, 3))) > 1
+
+
+def test_the_share_of_the_best_counts_no_failures():
+    """A singular restart often has a higher, meaningless likelihood: it did not reach the best optimum."""
+    healthy = jaxgmm.fit(_collapsing(), K, key=0, n_restarts=4, init="kmeans")
+    log_likelihood = healthy.log_likelihood
+    result = dataclasses.replace(
+        healthy,
+        restart_log_likelihoods=np.array([log_likelihood, log_likelihood - 50, log_likelihood + 900, -np.inf]),
+        restart_status=np.array([Status.CONVERGED, Status.CONVERGED, Status.SINGULAR, Status.SINGULAR]),
+        best_restart=0,
+    )
+    assert result.best_share == 0.25
+
+
+def test_the_healthiest_restart_wins():
+    """Not the highest likelihood of a run that ended in a singularity."""
+    x = _collapsing()
+    result = jaxgmm.fit(x, K, key=0, n_restarts=16, init="kmeans", reg_covar=0.0)
+    order = [Status.CONVERGED, Status.MAX_ITER, Status.DECREASED]
+    healthy = [s for s in result.restart_status if s in order]
+    if healthy:
+        assert result.status in healthy
+    assert (result.restart_status == Status.SINGULAR).any()
+    among = result.restart_log_likelihoods[result.restart_status == result.status]
+    assert result.log_likelihood == among.max()
+
+
+@pytest.mark.parametrize("init", jaxgmm.INIT_METHODS)
+def test_the_same_key_gives_the_same_fit(small, init):
+    options = {"covariance_type": "diag", "init": init, "n_restarts": 3, "max_iter": 20}
+    one, two, other = (jaxgmm.fit(small.x, K, key=key, **options) for key in (5, jax.random.key(5), 6))
+    assert one.init == init
+    np.testing.assert_array_equal(one.restart_log_likelihoods, two.restart_log_likelihoods)
+    for a, b in zip(jax.tree.leaves(one.params), jax.tree.leaves(two.params), strict=True):
+        np.testing.assert_array_equal(a, b)
+    if init == "orthant":
+        assert len(one.restart_status) == 1
+        np.testing.assert_array_equal(one.history, other.history)
+    else:
+        assert len(one.restart_status) == 3
+        assert (one.restart_history[:, 0] != other.restart_history[:, 0]).any()
+        assert len(set(one.restart_history[:, 0])) > 1
+
+
+def test_a_start_depends_on_the_rows_not_on_their_padding(small):
+    """Rows of weight 0 and the size of the bucket leave a random start alone."""
+    for init in ("kmeans", "k-means++"):
+        x = small.x[:100]
+        plain = jaxgmm.fit(x, K, covariance_type="diag", key=2, init=init, max_iter=0)
+        padded = jaxgmm.fit(
+            small.x, K, covariance_type="diag", key=2, init=init, max_iter=0, sample_weight=np.arange(N) < 100
+        )
+        assert_params_close(padded.params, plain.params, tolerance(np.float64, 1000))
+
+
+@pytest.mark.parametrize("init", ["kmeans", "random"])
+def test_every_family_from_every_kind_of_start(small, family, init):
+    result = jaxgmm.fit(small.x, K, covariance_type=family, key=0, n_restarts=2, init=init, tol=1e-6)
+    assert result.converged
+    assert result.covariance_type == family
+    assert result.params.means.shape == (K, D)
+    assert result.params.weights.sum() == pytest.approx(1)
+    assert np.diff(result.history).min() > -1e-3  # reg_covar is above 0
+    # Better than the one Gaussian that the best single component gives.
+    one = oracle.e_step(small.x, *oracle.m_step(small.x, np.ones((N, 1)), family), family)[1]
+    assert result.log_likelihood > one
+
+
+# Given starts
+
+
+def test_given_starts_lead_to_the_same_fit(small):
+    x, labels = small.x, small.labels
+    hard = np.eye(K)[labels]
+    wanted = params_of(oracle.m_step(x, hard, "full", 1e-6), "full")
+    weights, means, covariances, _ = parts_of(wanted)
+    starts = {
+        "labels": jaxgmm.params_from_labels(x, labels),
+        "names": jaxgmm.params_from_labels(x, np.array(["a", "b", "c"])[labels]),
+        "responsibilities": jaxgmm.params_from_responsibilities(x, hard),
+        "params": jaxgmm.make_params(weights, means, covariances),
+        "precisions": jaxgmm.make_params(weights, means, precisions=np.linalg.inv(covariances)),
+    }
+    for name, init in starts.items():
+        assert params_distance(init, wanted) < 1e-9, name
+        result = jaxgmm.fit(x, K, init=init, max_iter=3)
+        assert result.init == "given"
+        expected = oracle.fit(x, weights, means, covariances, "full", 3, 1e-6)[1]
+        np.testing.assert_allclose(result.history, expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize("shift", [0.0, 1000.0])
+def test_a_start_from_means_takes_the_nearest_rows(small, shift):
+    centres = np.array([[5.0, -3.0, 2.0], [6.5, -1.5, 1.0], [4.0, -2.0, 4.0]]) + shift
+    x = small.x + shift
+    nearest = ((x[:, None] - centres) ** 2).sum(axis=2).argmin(axis=1)
+    found = jaxgmm.params_from_means(x, centres, covariance_type="diag")
+    assert_params_close(found, jaxgmm.params_from_labels(x, nearest, covariance_type="diag"), 1e-12)
+
+
+def test_precisions_in_every_family(small, family):
+    params = start(family)
+    weights, means, covariances, _ = parts_of(params)
+    matrix = family in ("full", "tied")
+    precisions = np.linalg.inv(covariances) if matrix else 1 / covariances
+    made = jaxgmm.make_params(weights, means, covariance_type=family, precisions=precisions)
+    assert_params_close(made, params, 1e-12)
+
+
+def test_a_start_may_have_inactive_components(small):
+    weights, means, covariances, _ = parts_of(start("full", 2))
+    padded = params_of(
+        (np.append(weights, 0.0), np.vstack([means, [[0, 0, 0]]]), np.concatenate([covariances, np.eye(3)[None]])),
+        "full",
+    )
+    result = jaxgmm.fit(small.x, K, init=padded, max_iter=5)
+    assert result.empty_components == (2,)
+    smaller = jaxgmm.fit(small.x, 2, init=start("full", 2), max_iter=5)
+    np.testing.assert_allclose(result.history, smaller.history, rtol=1e-12)
+
+
+def test_codes_of_mclust_name_the_families(small):
+    codes = {
+        "VVV": "full",
+        "EEE": "tied",
+        "VVI": "diag",
+        "VII": "spherical",
+        "EEI": "tied_diag",
+        "EII": "tied_spherical",
+    }
+    for code, name in codes.items():
+        result = jaxgmm.fit(small.x, K, covariance_type=code, init=start(name), max_iter=1)
+        assert result.covariance_type == name
+
+
+def test_types_of_a_result(small, dtype):
+    result = fit(small.x.astype(dtype), max_iter=3, sample_weight=small.counts)
+    assert result.params.dtype == dtype
+    assert all(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(result.params))
+    assert (result.n_components, result.n_features, result.n_samples) == (K, D, N)
+    assert result.weight_sum == small.counts.sum()
+    assert result.n_parameters == oracle.n_parameters("full", K, D)
+    assert result.score == pytest.approx(result.log_likelihood / small.counts.sum())
+    for name in ("log_likelihood", "score", "aic", "bic", "icl", "best_share"):
+        assert isinstance(getattr(result, name), float), name
+    assert result.options["max_iter"] == 3
+    assert result.options["tol"] == pytest.approx(1e-8)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        result.params.weights = None
+
+
+# Sweeps
+
+
+def test_a_cell_of_a_sweep_is_the_fit_of_that_count(small):
+    """Padding to a common K and sharing the random numbers change nothing but rounding."""
+    options = {"covariance_type": "diag", "key": 4, "n_restarts": 2, "max_iter": 8, "tol": 0.0}
+    for init in ("kmeans", "random"):
+        cells = jaxgmm.sweep(
+            small.x, range(1, 5), covariance_types="diag", init=init, key=4, n_restarts=2, max_iter=8, tol=0.0
+        )
+        for n_components, cell in zip(range(1, 5), cells.fits, strict=True):
+            alone = jaxgmm.fit(small.x, n_components, init=init, **options)
+            assert cell.n_components == n_components
+            assert cell.params.means.shape == (n_components, D)
+            np.testing.assert_allclose(cell.restart_log_likelihoods, alone.restart_log_likelihoods, rtol=1e-10)
+            assert_params_close(cell.params, alone.params, 1e-8)
+
+
+def test_the_table_of_a_sweep(small):
+    result = jaxgmm.sweep(
+        small.x, [3, 1, 2, 2], covariance_types=["diag", "VII", "diag"], key=0, max_iter=30, criterion="aic"
+    )
+    assert result.cells == tuple((name, n) for name in ("diag", "spherical") for n in (1, 2, 3))
+    assert result.candidates == (1, 2, 3)
+    table = result.table()
+    assert [(row["covariance_type"], row["n_components"]) for row in table] == list(result.cells)
+    for row, cell, value in zip(table, result.fits, result.values, strict=True):
+        assert row["status"] == cell.status.name
+        for name in ("log_likelihood", "n_parameters", "aic", "bic", "icl", "n_iter", "best_share"):
+            assert row[name] == getattr(cell, name)
+        assert value == cell.aic
+    assert result.best is result.fits[int(np.argmin(result.values))]
+    assert not result.larger_is_better
+
+
+@pytest.mark.parametrize("criterion", ["bic", "aic", "icl", "silhouette"])
+def test_criteria_choose(small, criterion):
+    x = np.concatenate([small.x[:100], small.x[100:] + 30])
+    result = jaxgmm.sweep(
+        x, range(1, 5), covariance_types="diag", key=0, n_restarts=2, criterion=criterion, max_iter=50
+    )
+    usable = result.values[~np.isnan(result.values)]
+    best = usable.max() if criterion == "silhouette" else usable.min()
+    assert result.values[result.best_index] == best
+    if criterion == "silhouette":
+        assert result.larger_is_better
+        assert np.isnan(result.values[0])  # one cluster has none
+        assert result.best.n_components == 2
+        labels = jaxgmm.predict(result.best.params, x)
+        assert best == pytest.approx(oracle.silhouette(x, labels), rel=1e-10)
+        assert result.table()[1]["silhouette"] == best
+    else:
+        assert result.values[2] == getattr(result.fits[2], criterion)
+
+
+def test_the_edge_of_the_range_is_reported(small):
+    x = np.concatenate([small.x[:100], small.x[100:] + 30])
+    options = {"covariance_types": "tied_spherical", "key": 0, "criterion": "silhouette", "max_iter": 50}
+    assert jaxgmm.sweep(x, [2, 3, 4], **options).at_edge
+    assert not jaxgmm.sweep(x, [1, 2, 3], **options).at_edge
+    assert jaxgmm.sweep(x, [1, 2], **options).at_edge
+    assert not jaxgmm.sweep(x, [2], **options).at_edge  # no range
+    flat = np.random.default_rng(0).normal(size=(N, D))
+    lowest = jaxgmm.sweep(flat, [1, 2, 3], covariance_types="tied_spherical", key=0, max_iter=50)
+    assert lowest.best.n_components == 1
+    assert not lowest.at_edge  # there is nothing below one component
+
+
+def test_a_failed_cell_keeps_its_code_and_cannot_win(small):
+    x = small.x.copy()
+    x[:, 2] = 1.0  # singular for correlated families, not for a round one
+    result = jaxgmm.sweep(x, [1, 2], covariance_types=["full", "spherical"], key=0, reg_covar=0.0, max_iter=30)
+    assert result.fits[:2] == (None, None)
+    assert result.failures == (Status.SINGULAR, Status.SINGULAR, None, None)
+    assert np.isnan(result.values[:2]).all()
+    assert result.best.covariance_type == "spherical"
+    assert [row["status"] for row in result.table()][:2] == ["SINGULAR", "SINGULAR"]
+    assert set(result.table()[0]) == {"covariance_type", "n_components", "status"}
+    with pytest.raises(FitError, match="singular"):
+        jaxgmm.sweep(x, [1, 2], covariance_types="full", key=0, reg_covar=0.0)
+
+
+def test_weights_of_a_sweep(small):
+    options = {"covariance_types": "diag", "max_iter": 10, "key": 0, "init": "orthant"}
+    weighted = jaxgmm.sweep(small.x, [2, 3], sample_weight=small.counts, **options)
+    repeated = jaxgmm.sweep(np.repeat(small.x, small.counts, axis=0), [2, 3], **options)
+    np.testing.assert_allclose(weighted.values, repeated.values, rtol=1e-10)
+    order = match(weighted.best.params.means, repeated.best.params.means)
+    assert_params_close(permuted(weighted.best.params, order), repeated.best.params, 1e-9)
