@@ -11,14 +11,21 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxgmm._status import DataError, UsageError
 
 
 def is_traced(*trees: Any) -> bool:
-    """Whether any leaf is a tracer: the call happens inside the caller's own jit, vmap or grad."""
-    return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(trees))
+    """Whether the call happens inside the caller's own jit, vmap or grad.
+
+    Either an argument is a tracer, or a jit is being traced around arguments that are constants to it: then
+    even a fresh array is a tracer.
+    """
+    if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(trees)):
+        return True
+    return isinstance(jnp.zeros(()), jax.core.Tracer)
 
 
 def precision_context(dtype: Any) -> AbstractContextManager[Any]:
@@ -56,6 +63,11 @@ def reads_as_number(value: Any) -> bool:
     except (TypeError, ValueError):
         return False
     return True
+
+
+def as_float_array(value: Any, name: str) -> np.ndarray:
+    """A native float32 or float64 array of any shape from anything numeric; `DataError` names what is not."""
+    return _as_float(_to_array(value, name), name)
 
 
 def _to_array(x: Any, name: str) -> np.ndarray:
@@ -120,8 +132,9 @@ def check_weights(sample_weight: Any, n_samples: int, dtype: Any) -> np.ndarray:
     """(N) finite non-negative weights with a positive sum; None gives all ones."""
     if sample_weight is None:
         return np.ones(n_samples, dtype)
-    weight = np.squeeze(_as_float(_to_array(sample_weight, "sample_weight"), "sample_weight"))
-    weight = np.broadcast_to(weight, (n_samples,)) if weight.ndim == 0 else weight
+    weight = as_float_array(sample_weight, "sample_weight")
+    if weight.ndim == 2 and weight.shape[1] == 1:
+        weight = weight[:, 0]
     if weight.shape != (n_samples,):
         raise DataError(f"sample_weight has shape {weight.shape}, but x has {n_samples} rows; give one weight a row")
     check_finite(weight, "sample_weight")
@@ -130,7 +143,15 @@ def check_weights(sample_weight: Any, n_samples: int, dtype: Any) -> np.ndarray:
         raise DataError(f"sample_weight is negative ({weight[row]:g}) at row {row}; weights must be at least 0")
     if not weight.any():
         raise DataError("sample_weight is zero for every row; at least one row must count")
-    return weight.astype(dtype, copy=False)
+    with np.errstate(over="ignore", under="ignore"):
+        converted = weight.astype(dtype, copy=False)
+        total = converted.sum()
+    if not (np.isfinite(total) and total > 0):
+        raise DataError(
+            f"sample_weight goes up to {weight.max():g}, which {np.dtype(dtype).name} cannot hold or sum up; "
+            "divide the weights by their mean"
+        )
+    return converted
 
 
 def check_count(value: Any, name: str, minimum: int = 1) -> int:
@@ -163,7 +184,9 @@ def check_key(key: Any, why: str) -> jax.Array:
     if isinstance(key, (int, np.integer)) and not isinstance(key, bool):
         return jax.random.key(int(key) % 2**32)
     if isinstance(key, jax.Array) and jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key):
-        return key
+        if key.shape == ():
+            return key
+        raise UsageError(f"key must be one random key, got an array of shape {key.shape}; pass one of them")
     if getattr(key, "shape", None) == (2,) and np.dtype(key.dtype) == np.uint32:
-        return jax.random.wrap_key_data(jax.numpy.asarray(key))
+        return jax.random.wrap_key_data(jnp.asarray(key))
     raise UsageError(f"key must be a JAX random key or an integer seed, got {type(key).__name__}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -39,6 +40,12 @@ def min_mass(dtype: jnp.dtype) -> float:
 def max_distance(dtype: jnp.dtype) -> float:
     """Cap on squared distances, so that rows far from everything keep finite log-densities that can be summed."""
     return float(jnp.finfo(dtype).max) * 1e-10
+
+
+def as_floating(x: Any, dtype: jnp.dtype) -> Array:
+    """`x` as it is if floating, else converted to `dtype`: whole numbers would truncate what they meet."""
+    x = jnp.asarray(x)
+    return x if jnp.issubdtype(x.dtype, jnp.inexact) else x.astype(dtype)
 
 
 def safe_log(x: Array) -> Array:

@@ -17,8 +17,7 @@ from jaxgmm.em.restarts import fit_rows
 from jaxgmm.em.result import FitResult, SweepResult
 from jaxgmm.functional import check_orthant_features, count_orthants, predict, rows_of, silhouette
 from jaxgmm.init import get_start
-from jaxgmm.init.given import check_params
-from jaxgmm.params import GMMParams
+from jaxgmm.params import GMMParams, check_params
 
 CRITERIA = ("bic", "aic", "icl", "silhouette")
 
@@ -110,6 +109,8 @@ def _checked_rows(x: Any, n_components: int, sample_weight: Any) -> Rows:
 def _check_candidates(candidates: Iterable[int]) -> list[int]:
     if isinstance(candidates, (int, np.integer)):
         candidates = [int(candidates)]
+    if not isinstance(candidates, Iterable):
+        raise UsageError(f"candidates must be component counts such as range(1, 11), got {candidates!r}")
     counts = [check_count(n, "each candidate number of components") for n in candidates]
     if not counts:
         raise UsageError("candidates is empty; give component counts such as range(1, 11)")
@@ -145,7 +146,7 @@ def sweep(
     2
     """
     counts = _check_candidates(candidates)
-    types = [covariance_types] if isinstance(covariance_types, str) else list(covariance_types)
+    types: list[Any] = list(covariance_types) if isinstance(covariance_types, (list, tuple)) else [covariance_types]
     families = list(dict.fromkeys(get_family(name).name for name in types))
     if not families:
         raise UsageError("covariance_types is empty; give at least one, such as 'full'")

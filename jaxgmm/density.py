@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxgmm._blocks import map_over_blocks
-from jaxgmm._numerics import default_block_size, max_distance
+from jaxgmm._numerics import as_floating, default_block_size, max_distance
 from jaxgmm.covariance import get_family
 from jaxgmm.params import Factors, GMMParams, factorize
 
@@ -53,7 +53,7 @@ def _per_row(params: GMMParams | Factors, x: Array, block_size: int | None, kind
     """One output of the density per row, blocked: which one is `kind`."""
     factors = params if isinstance(params, Factors) else factorize(params)
     n_components, n_features = factors.means.shape
-    x = jnp.asarray(x)
+    x = as_floating(x, factors.means.dtype)
     block_size = block_size or default_block_size(n_components, n_features, x.dtype.itemsize)
 
     def block(rows: Array) -> Array:

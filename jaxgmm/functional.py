@@ -48,7 +48,7 @@ def _per_row(fn: Callable[..., jax.Array]) -> Callable[..., Any]:
         dtype = _common_dtype(params, rows)
         with precision_context(dtype):
             out = compiled(as_dtype(params, dtype), pad_rows(rows, dtype), block_size=block_size)
-            return np.asarray(out)[: len(rows)]
+            return np.array(np.asarray(out)[: len(rows)])
 
     return public
 
@@ -77,7 +77,7 @@ def e_step(params: GMMParams, x: Any, sample_weight: Any = None, *, block_size: 
         stats = _compiled_e_step(
             as_dtype(params, dtype), pad_rows(rows, dtype), pad_vector(weight, dtype), block_size=block_size
         )
-        return jax.tree.map(np.asarray, stats)
+        return jax.tree.map(np.array, stats)
 
 
 @functools.wraps(_steps.m_step)
@@ -86,7 +86,7 @@ def m_step(params: GMMParams, stats: SuffStats, reg_covar: Any = 1e-6) -> GMMPar
         return _steps.m_step(params, stats, reg_covar)
     dtype = np.dtype(stats.resp_sum.dtype)
     with precision_context(dtype):
-        return jax.tree.map(np.asarray, _compiled_m_step(as_dtype(params, dtype), stats, np.asarray(reg_covar, dtype)))
+        return jax.tree.map(np.array, _compiled_m_step(as_dtype(params, dtype), stats, np.asarray(reg_covar, dtype)))
 
 
 @functools.wraps(_steps.em_step)
@@ -114,7 +114,7 @@ def sample(params: GMMParams, key: Any, n_samples: int) -> tuple[Any, Any]:
         drawn = _compiled_sample(
             as_dtype(params, params.dtype), check_key(key, "sample"), n_samples=next_power_of_two(n_samples)
         )
-        x, labels = (np.asarray(a)[:n_samples] for a in drawn)
+        x, labels = (np.array(np.asarray(a)[:n_samples]) for a in drawn)
         return x, labels
 
 

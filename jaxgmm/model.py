@@ -22,7 +22,7 @@ from jaxgmm._provenance import plain, versions
 from jaxgmm._pytree import replace
 from jaxgmm._status import DataError
 from jaxgmm.em.result import FitResult
-from jaxgmm.params import GMMParams
+from jaxgmm.params import GMMParams, check_params
 
 # Rows rescaled at a time, so that the double-precision copy stays small.
 _CHUNK = 1 << 16
@@ -56,7 +56,7 @@ class Model:
 
     def __post_init__(self) -> None:
         params = replace(self.params, **{name: _native(getattr(self.params, name)) for name in _ARRAYS})
-        _check_params(params)
+        check_params(params)
         shift = _vector(0.0 if self.shift is None else self.shift, "shift", params.n_features)
         scale = _vector(1.0 if self.scale is None else self.scale, "scale", params.n_features)
         if not (scale > 0).all():
@@ -194,27 +194,3 @@ def _vector(value: Any, name: str, n_features: int) -> np.ndarray:
     if vector.shape != (n_features,) or not np.isfinite(vector).all():
         raise DataError(f"{name} must be {n_features} finite numbers, one a column, got shape {vector.shape}")
     return vector
-
-
-def _check_params(params: GMMParams) -> None:
-    """Shapes, finite numbers and positive definite matrices, checked without compiling anything."""
-    weights, means, covariances = params.weights, params.means, params.covariances
-    if means.ndim != 2 or 0 in means.shape or weights.shape != means.shape[:1]:
-        raise DataError(f"weights {weights.shape} and means {means.shape} must have shapes (K) and (K, D)")
-    shape = params.family.shape(*means.shape)
-    if covariances.shape != shape:
-        raise DataError(f"{params.covariance_type} covariances must have shape {shape}, got {covariances.shape}")
-    for name in _ARRAYS:
-        if not np.isfinite(getattr(params, name)).all():
-            raise DataError(f"{name} contain NaN or infinity; a model needs finite numbers")
-    if (weights < 0).any() or abs(weights.sum() - 1.0) > 1e-4:  # float32 weights may miss 1 by rounding
-        raise DataError(f"weights must be at least 0 and sum to 1, got a sum of {weights.sum():.6g}")
-    used = covariances[weights > 0] if params.family.per_component else covariances
-    # Asked with K = 2, D = 3 the shape tells matrices from variances whatever K and D are.
-    matrices = params.family.shape(2, 3)[-2:] == (3, 3)
-    try:
-        sound = bool(np.linalg.cholesky(used.astype(np.float64)).size) if matrices else (used > 0).all()
-    except np.linalg.LinAlgError:
-        sound = False
-    if not sound:
-        raise DataError(f"a {params.covariance_type} covariance is not positive definite; raise its diagonal")

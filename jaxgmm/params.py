@@ -18,9 +18,13 @@ from jax import Array
 
 from jaxgmm._numerics import LOG_2PI, safe_log
 from jaxgmm._pytree import pytree, replace, static_field
+from jaxgmm._status import DataError
 from jaxgmm.covariance import CovarianceFamily, get_family
 
 T = TypeVar("T")
+
+# Weights in float32, or printed and read again, miss a sum of 1 by more than rounding in float64.
+_WEIGHT_SUM_SLACK = 1e-4
 
 
 @pytree
@@ -150,6 +154,33 @@ def canonical_order(params: GMMParams) -> np.ndarray:
     """Component indices by falling weight, ties by the means read left to right: a stable naming of components."""
     keys = [np.asarray(params.means)[:, j] for j in reversed(range(params.n_features))]
     return np.lexsort([*keys, -np.asarray(params.weights)])
+
+
+def check_params(params: GMMParams, *, n_features: int | None = None) -> None:
+    """Raise `DataError` unless shapes agree, numbers are finite, weights sum to 1 and covariances are sound.
+
+    On the host and without compiling. The covariance of an inactive component may be anything finite.
+    """
+    weights, means, covariances = (np.asarray(a) for a in (params.weights, params.means, params.covariances))
+    if means.ndim != 2 or 0 in means.shape or weights.shape != means.shape[:1]:
+        raise DataError(f"weights {weights.shape} and means {means.shape} must have shapes (K) and (K, D)")
+    shape = params.family.shape(*means.shape)
+    if covariances.shape != shape:
+        raise DataError(f"{params.covariance_type} covariances must have shape {shape}, got {covariances.shape}")
+    if n_features is not None and means.shape[1] != n_features:
+        raise DataError(f"the parameters have {means.shape[1]} features, but x has {n_features} columns")
+    for name, array in (("weights", weights), ("means", means), ("covariances", covariances)):
+        if not np.isfinite(array).all():
+            raise DataError(f"{name} contain NaN or infinity; a mixture needs finite numbers")
+    if (weights < 0).any() or abs(weights.sum() - 1.0) > _WEIGHT_SUM_SLACK:
+        raise DataError(f"weights must be at least 0 and sum to 1, got a sum of {weights.sum():.6g}")
+    used = covariances[weights > 0] if params.family.per_component else covariances
+    try:
+        sound = params.family.correlated and bool(np.linalg.cholesky(used.astype(np.float64)).size)
+    except np.linalg.LinAlgError:
+        sound = False
+    if not (sound or (not params.family.correlated and (used > 0).all())):
+        raise DataError(f"a {params.covariance_type} covariance is not positive definite; raise its diagonal")
 
 
 def as_dtype(tree: T, dtype: Any) -> T:

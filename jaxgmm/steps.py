@@ -11,7 +11,7 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jax import Array
 
-from jaxgmm._numerics import min_mass, safe_divide
+from jaxgmm._numerics import as_floating, min_mass, safe_divide
 from jaxgmm._pytree import replace
 from jaxgmm.params import GMMParams, factorize
 from jaxgmm.stats import SuffStats, collect
@@ -34,7 +34,7 @@ def e_step(
     >>> float(e_step(p, np.zeros((3, 1), np.float32)).resp_sum[0])
     3.0
     """
-    x = jnp.asarray(x)
+    x = as_floating(x, jnp.asarray(params.means).dtype)
     weight = jnp.ones(x.shape[0], x.dtype) if sample_weight is None else jnp.asarray(sample_weight, x.dtype)
     return collect(factorize(params), x, weight, block_size)
 

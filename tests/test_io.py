@@ -312,7 +312,7 @@ def test_a_missing_or_unusable_array_is_named(path, name):
     [
         ({"covariance_type": "fll"}, "did you mean 'full'?"),
         ({"covariance_type": "diag"}, "diag covariances must have shape (3, 3)"),
-        ({"covariance_type": ["full"]}, "damaged header"),
+        ({"covariance_type": ["full"]}, "unknown covariance_type"),
         ({"covariance_type": None}, "unknown covariance_type"),
         ({"columns": ["a"]}, "1 column names"),
         ({"columns": [1, 2, 3]}, "not names"),

@@ -23,11 +23,11 @@ COVARIANCE_TYPES: tuple[str, ...] = tuple(_FAMILIES)
 
 def get_family(covariance_type: str) -> CovarianceFamily:
     """The family of that name (``"full"``) or mclust code (``"VVV"``); `UsageError` names the nearest known."""
-    family = _FAMILIES.get(covariance_type) or _BY_MCLUST_CODE.get(covariance_type)
+    known_names = _FAMILIES | _BY_MCLUST_CODE
+    family = known_names.get(covariance_type) if isinstance(covariance_type, str) else None
     if family is None:
-        known = [*COVARIANCE_TYPES, *_BY_MCLUST_CODE]
         raise UsageError(
-            f"unknown covariance_type {covariance_type!r}{nearest(str(covariance_type), known)}; "
+            f"unknown covariance_type {covariance_type!r}{nearest(str(covariance_type), list(known_names))}; "
             f"choose one of {', '.join(COVARIANCE_TYPES)}"
         )
     return family

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxgmm._numerics import DECREASE_FACTOR, noise_level
+from jaxgmm._numerics import DECREASE_FACTOR, as_floating, noise_level
 from jaxgmm._options import EMOptions
 from jaxgmm._pytree import pytree
 from jaxgmm._status import Status
@@ -140,7 +140,7 @@ def run_em(
     >>> round(float(state.best_params.means[0, 0]), 3)
     2.0
     """
-    x = jnp.asarray(x)
+    x = as_floating(x, jnp.asarray(params.means).dtype)
     weight = jnp.ones(x.shape[0], x.dtype) if sample_weight is None else jnp.asarray(sample_weight, x.dtype)
     options = options or EMOptions()
     params = jax.tree.map(lambda a: jnp.asarray(a, x.dtype), params)

@@ -26,9 +26,14 @@ INIT_METHODS: tuple[str, ...] = tuple(_METHODS)
 
 def get_start(name: str) -> StartMethod:
     """The start method of that name; `UsageError` names the nearest known."""
+    if not isinstance(name, str):
+        raise UsageError(
+            f"init must be the name of a start or GMMParams, got {type(name).__name__}; "
+            "params_from_labels, params_from_means and params_from_responsibilities make GMMParams from arrays"
+        )
     if name not in _METHODS:
         raise UsageError(
-            f"unknown init {name!r}{nearest(str(name), list(INIT_METHODS))}; "
+            f"unknown init {name!r}{nearest(name, list(INIT_METHODS))}; "
             f"choose one of {', '.join(INIT_METHODS)}, or give starting parameters"
         )
     return _METHODS[name]

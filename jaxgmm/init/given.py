@@ -11,35 +11,14 @@ import numpy as np
 from jax import Array
 
 from jaxgmm._blocks import map_over_blocks
-from jaxgmm._checks import check_data, check_weights, precision_context
+from jaxgmm._checks import as_float_array, check_data, check_weights, precision_context
 from jaxgmm._numerics import MAX_BLOCK
 from jaxgmm._status import DataError, UsageError
 from jaxgmm.covariance import get_family
 from jaxgmm.data.rows import pad_rows, pad_vector
 from jaxgmm.init._base import StartRows, params_from_rows
 from jaxgmm.init._centres import nearest_centre
-from jaxgmm.params import GMMParams, as_dtype, translate
-
-
-def check_params(params: GMMParams, *, n_features: int | None = None) -> None:
-    """Raise `DataError` unless shapes agree, numbers are finite, weights sum to 1 and covariances are sound."""
-    weights, means, covariances = (np.asarray(a) for a in (params.weights, params.means, params.covariances))
-    if means.ndim != 2 or weights.shape != means.shape[:1]:
-        raise DataError(f"weights {weights.shape} and means {means.shape} must have shapes (K) and (K, D)")
-    shape = params.family.shape(*means.shape)
-    if covariances.shape != shape:
-        raise DataError(f"{params.covariance_type} covariances must have shape {shape}, got {covariances.shape}")
-    if n_features is not None and means.shape[1] != n_features:
-        raise DataError(f"the parameters have {means.shape[1]} features, but x has {n_features} columns")
-    for name, array in (("weights", weights), ("means", means), ("covariances", covariances)):
-        if not np.isfinite(array).all():
-            raise DataError(f"{name} contain NaN or infinity; give finite starting values")
-    if (weights < 0).any() or not np.isclose(weights.sum(), 1.0, rtol=0, atol=1e-4):
-        raise DataError(f"weights must be at least 0 and sum to 1, got a sum of {weights.sum():.6g}")
-    with precision_context(np.float64):
-        factor = np.asarray(params.family.factor(jnp.asarray(covariances, np.float64)))
-    if not np.isfinite(factor).all():
-        raise DataError(f"a {params.covariance_type} covariance is not positive definite; raise its diagonal")
+from jaxgmm.params import GMMParams, as_dtype, check_params, translate
 
 
 def make_params(
@@ -56,8 +35,10 @@ def make_params(
     if (covariances is None) == (precisions is None):
         raise UsageError("give either covariances or precisions")
     family = get_family(covariance_type)
-    arrays = [np.asarray(a) for a in (weights, means, precisions if covariances is None else covariances)]
-    dtype = np.float32 if all(a.dtype == np.float32 for a in arrays) else np.float64
+    scale_name = "precisions" if covariances is None else "covariances"
+    given = {"weights": weights, "means": means, scale_name: precisions if covariances is None else covariances}
+    arrays = [as_float_array(value, name) for name, value in given.items()]
+    dtype = np.result_type(*arrays)
     w, m, c = (a.astype(dtype) for a in arrays)
     if covariances is None and m.ndim == 2 and c.shape == family.shape(*m.shape):
         with precision_context(dtype), np.errstate(divide="ignore"):
