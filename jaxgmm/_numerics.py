@@ -18,8 +18,6 @@ LOG_2PI = math.log(2.0 * math.pi)
 NOISE_ULPS = 4.0
 # A fall larger than this multiple of the rounding level is reported as a fall.
 DECREASE_FACTOR = 256.0
-# A pivot of the Cholesky factor below this multiple of D eps times its diagonal entry carries no digit.
-SINGULAR_ULPS = 1.0
 
 # Rows per device scan step: blocks of this size keep a block's K x B x D work in cache.
 MAX_BLOCK = 1024
@@ -35,6 +33,14 @@ def eps(dtype: jnp.dtype) -> float:
 def min_mass(dtype: jnp.dtype) -> float:
     """Responsibility mass below which a component is empty: its moments would divide by nearly nothing."""
     return math.sqrt(float(jnp.finfo(dtype).tiny))
+
+
+def singular_floor(n_features: int, dtype: jnp.dtype) -> float:
+    """Conditional variance, relative to the variance, below which a covariance is singular in `dtype`.
+
+    Factorising again in another order moves it by up to about D eps; a state that passes must pass there too.
+    """
+    return (n_features + 8) * eps(dtype)
 
 
 def max_distance(dtype: jnp.dtype) -> float:

@@ -6,22 +6,12 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxgmm._numerics import PRECISION, SINGULAR_ULPS, eps
+from jaxgmm._numerics import PRECISION
 
 
 def cholesky(covariances: Array) -> Array:
-    """Lower L with Σ = L Lᵀ, shape (..., D, D); NaN throughout where Σ is not numerically positive definite.
-
-    A matrix is refused when a squared pivot L_jj² (the variance of feature j given those before it) is
-    below the rounding level of Σ_jj: such a factor has no correct digit left, and taking it at its word
-    is how a collapsed component gets an infinite likelihood. The test does not depend on the units.
-    """
-    lower = jnp.linalg.cholesky(covariances, symmetrize_input=True)
-    pivots = jnp.diagonal(lower, axis1=-2, axis2=-1) ** 2
-    variances = jnp.diagonal(covariances, axis1=-2, axis2=-1)
-    floor = SINGULAR_ULPS * covariances.shape[-1] * eps(covariances.dtype) * variances
-    sound = jnp.all((pivots > floor) & (variances > 0), axis=-1)
-    return jnp.where(sound[..., None, None], lower, jnp.nan)
+    """Lower L with Σ = L Lᵀ, shape (..., D, D); NaN where Σ is not positive definite."""
+    return jnp.linalg.cholesky(covariances, symmetrize_input=True)
 
 
 def precision_factor(covariances: Array) -> Array:
@@ -30,6 +20,16 @@ def precision_factor(covariances: Array) -> Array:
     identity = jnp.broadcast_to(jnp.eye(lower.shape[-1], dtype=lower.dtype), lower.shape)
     inverse = jax.lax.linalg.triangular_solve(lower, identity, left_side=True, lower=True)
     return jnp.swapaxes(inverse, -1, -2)
+
+
+def conditional_variances(factor: Array) -> Array:
+    """Variance of feature j given those before it, 1/U_jj², for Σ⁻¹ = U Uᵀ; shape (..., D)."""
+    return jnp.diagonal(factor, axis1=-2, axis2=-1) ** -2.0
+
+
+def symmetrise(matrices: Array) -> Array:
+    """½ (M + Mᵀ): a product of blocks is symmetric only up to rounding."""
+    return 0.5 * (matrices + jnp.swapaxes(matrices, -1, -2))
 
 
 def half_log_det(factor: Array) -> Array:

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxgmm._numerics import LOG_2PI, safe_log
+from jaxgmm._numerics import LOG_2PI, PRECISION, safe_log, singular_floor
 from jaxgmm._pytree import pytree, replace, static_field
 from jaxgmm._status import DataError
 from jaxgmm.covariance import CovarianceFamily, get_family
@@ -96,13 +96,6 @@ class Factors:
         """D."""
         return int(self.means.shape[-1])
 
-    @property
-    def sound(self) -> Array:
-        """Scalar bool: every active component has a positive definite covariance and finite parameters."""
-        active = self.log_weights > -jnp.inf
-        finite = jnp.isfinite(self.log_norm) & jnp.all(jnp.isfinite(self.means), axis=-1)
-        return jnp.all(finite | ~active) & jnp.any(active)
-
 
 def factorize(params: GMMParams) -> Factors:
     """Cholesky factors and normalising constants of one parameter set (no lane axes)."""
@@ -117,6 +110,26 @@ def factorize(params: GMMParams) -> Factors:
         log_norm=log_norm,
         covariance_type=params.covariance_type,
     )
+
+
+def is_sound(params: GMMParams, factors: Factors, shift: Array) -> Array:
+    """Scalar bool: some component is active, and all active ones are finite and not singular.
+
+    A covariance is singular when the variance of a feature given those before it is at the rounding level of
+    the moment it was computed from, Σ_jj + shift_j², where `shift` (K, D) is the way of the mean from the pivot
+    of the moments. Such a factor has no correct digit left, and taking it at its word is how a collapsed
+    component gets an infinite likelihood. The test does not depend on the units.
+    """
+    family, n_components, n_features = params.family, params.n_components, params.n_features
+    active = factors.log_weights > -jnp.inf
+    finite = jnp.isfinite(factors.log_norm) & jnp.all(jnp.isfinite(factors.means), axis=-1)
+    conditional = family.conditional_variances(factors.factor, n_components, n_features)
+    moment = family.variances(jnp.asarray(params.covariances), n_components, n_features)
+    square = shift * shift
+    if not family.per_component:
+        square = jnp.broadcast_to(jnp.matmul(params.weights, square, precision=PRECISION), square.shape)
+    resolved = jnp.all(conditional > singular_floor(n_features, moment.dtype) * (moment + square), axis=-1)
+    return jnp.all((finite & resolved) | ~active) & jnp.any(active)
 
 
 def translate(params: GMMParams, offset: Any) -> GMMParams:

@@ -138,6 +138,17 @@ def test_tol_is_relative_to_the_total(small):
     assert (changes[:-1] > 1e-5 * totals[:-1]).all()
 
 
+@pytest.mark.parametrize("scale", [1e-6, 1e6])
+def test_the_size_of_the_weights_does_not_decide_when_to_stop(small, scale):
+    """Weights that are all tiny must not make a fit look converged."""
+    plain = fit(small.x, sample_weight=small.counts)
+    scaled = fit(small.x, sample_weight=small.counts * scale)
+    assert plain.converged
+    assert scaled.converged
+    assert scaled.n_iter >= 0.8 * plain.n_iter
+    assert params_distance(scaled.params, plain.params) < 1e-2
+
+
 def test_tol_mean_is_scikit_learns_rule(small):
     with jax.enable_x64(True):
         options = EMOptions(tol=0.0, tol_mean=1e-3, reg_covar=1e-6, max_iter=500)
@@ -164,11 +175,19 @@ def _collapsing():
     return np.concatenate([rng.normal(size=(180, D)), np.full((20, D), 1.5)])
 
 
+def _collapsed(family, dtype, seed, reg_covar=0.0):
+    """The fit of the collapsing rows from one M-step on random responsibilities."""
+    x = _collapsing()
+    resp = np.random.default_rng(seed).dirichlet(np.ones(K), len(x))
+    init = params_of(oracle.m_step(x, resp, family), family)
+    x = x.astype(dtype)
+    return x, jaxgmm.fit(x, K, covariance_type=family, init=init, reg_covar=reg_covar)
+
+
 @pytest.mark.parametrize("family", ["full", "diag", "spherical"])
-@pytest.mark.parametrize("init", ["random", "kmeans"])
-def test_a_singularity_is_no_success_and_no_nan(family, init, dtype):
-    x = _collapsing().astype(dtype)
-    result = jaxgmm.fit(x, K, covariance_type=family, key=1, init=init, reg_covar=0.0)
+@pytest.mark.parametrize("seed", range(8))
+def test_a_singularity_is_no_success_and_no_nan(family, seed, dtype):
+    x, result = _collapsed(family, dtype, seed)
     assert not result.converged
     assert result.status in (Status.SINGULAR, Status.DECREASED)
     assert result.message == describe(result.status)
@@ -176,21 +195,13 @@ def test_a_singularity_is_no_success_and_no_nan(family, init, dtype):
         assert np.isfinite(leaf).all()
     assert np.isfinite(result.log_likelihood)
     assert np.isfinite(result.history).all()
-
-
-@pytest.mark.parametrize("family", ["full", "diag"])
-@pytest.mark.parametrize("seed", range(4))
-def test_the_state_returned_after_a_singularity_can_be_used(family, seed, dtype):
-    """It is the last sound one: scoring it again gives numbers."""
-    x = _collapsing().astype(dtype)
-    result = jaxgmm.fit(x, K, covariance_type=family, key=seed, init="random", reg_covar=0.0)
-    assert not result.converged
-    assert np.isfinite(jaxgmm.responsibilities(result.params, x)).all()
+    # The state returned is the last sound one: it can be used.
     assert np.isfinite(jaxgmm.log_prob(result.params, x)).all()
+    assert np.isfinite(jaxgmm.responsibilities(result.params, x)).all()
 
 
 def test_regularisation_prevents_the_singularity(family):
-    result = jaxgmm.fit(_collapsing(), K, covariance_type=family, key=1, init="kmeans", reg_covar=1e-3)
+    _, result = _collapsed(family, np.float64, 0, reg_covar=1e-3)
     assert result.status in (Status.CONVERGED, Status.MAX_ITER)
     assert np.linalg.eigvalsh(full_covariances(result.params)).min() > 0.99e-3
 
@@ -223,7 +234,7 @@ def _stop_code(before, after, reg_covar=0.0, n_iter=3, max_iter=10, tol=1e-8):
         state.stats, log_likelihood=jnp.float32(after), weight_sum=jnp.float32(N)
     )  # fmt: skip
     options = EMOptions(tol=tol, reg_covar=reg_covar, max_iter=max_iter)
-    return Status(int(loop._stop_code(jnp.float32(after - before), state, stats, options)))
+    return Status(int(loop._stop_code(jnp.float32(after - before), state, stats, jnp.float32(1), options)))
 
 
 def test_every_stop_code():
@@ -414,7 +425,7 @@ def test_types_of_a_result(small, dtype):
 # Sweeps
 
 
-@pytest.mark.parametrize("init", ["kmeans", "random", "random_from_data"])
+@pytest.mark.parametrize("init", ["kmeans", "random"])
 def test_a_cell_of_a_sweep_is_the_fit_of_that_count(small, init):
     """Padding to a common K and sharing the random numbers change nothing but rounding."""
     options = {"init": init, "key": 4, "max_iter": 8, "tol": 0.0}

@@ -73,7 +73,7 @@ def test_one_program_serves_every_burst(small, dtype):
     # A shape that no other test uses.
     x = np.tile(small.x, (2, 1))[:300].astype(dtype)
     before = lanes._burst._cache_size()
-    result = jaxgmm.fit(x, 2, covariance_type="spherical", key=0, tol=0.0, max_iter=60)
+    result = jaxgmm.fit(x, 2, covariance_type="spherical", init=start("spherical", 2), tol=0.0, max_iter=60)
     assert result.n_iter > lanes.FIRST_BURST
     assert lanes._burst._cache_size() == before + 1
 
@@ -88,7 +88,7 @@ def test_values_of_a_given_start_never_compile(small, dtype):
 
 def test_sixty_five_to_128_rows_are_one_program(small):
     def fit(n_rows):
-        return jaxgmm.fit(small.x[:n_rows], K, covariance_type="diag", key=0, max_iter=3)
+        return jaxgmm.fit(small.x[:n_rows], K, covariance_type="diag", init=start("diag"), max_iter=3)
 
     fit(100)
     with compilations() as programs:

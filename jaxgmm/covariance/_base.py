@@ -46,6 +46,10 @@ class CovarianceFamily(Protocol):
         """U with Σ⁻¹ = U Uᵀ (or 1/σ), NaN where a covariance is singular."""
         ...
 
+    def conditional_variances(self, factor: Array, n_components: int, n_features: int) -> Array:
+        """Variance of each feature given those before it, shape (K, D); NaN where a covariance is singular."""
+        ...
+
     def half_log_det(self, factor: Array, n_components: int, n_features: int) -> Array:
         """½ log det Σ_k⁻¹, shape (K)."""
         ...

@@ -32,6 +32,9 @@ class Diag:
     def factor(self, covariances: Array) -> Array:
         return inverse_deviation(covariances)
 
+    def conditional_variances(self, factor: Array, n_components: int, n_features: int) -> Array:
+        return factor**-2.0
+
     def half_log_det(self, factor: Array, n_components: int, n_features: int) -> Array:
         return jnp.sum(jnp.log(factor), axis=-1)
 

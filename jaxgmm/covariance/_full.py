@@ -29,10 +29,13 @@ class Full:
 
     def estimate(self, scatter: Array, shift: Array, resp_sum: Array, reg_covar: Array) -> Array:
         second = safe_divide(scatter, resp_sum[:, None, None])
-        return linalg.add_diagonal(second - linalg.outer(shift), reg_covar)
+        return linalg.add_diagonal(linalg.symmetrise(second - linalg.outer(shift)), reg_covar)
 
     def factor(self, covariances: Array) -> Array:
         return linalg.precision_factor(covariances)
+
+    def conditional_variances(self, factor: Array, n_components: int, n_features: int) -> Array:
+        return linalg.conditional_variances(factor)
 
     def half_log_det(self, factor: Array, n_components: int, n_features: int) -> Array:
         return linalg.half_log_det(factor)

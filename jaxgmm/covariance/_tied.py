@@ -30,10 +30,13 @@ class Tied:
 
     def estimate(self, scatter: Array, shift: Array, resp_sum: Array, reg_covar: Array) -> Array:
         between = jnp.einsum("k,ki,kj->ij", resp_sum, shift, shift, precision=PRECISION)
-        return linalg.add_diagonal((scatter - between) / jnp.sum(resp_sum), reg_covar)
+        return linalg.add_diagonal(linalg.symmetrise(scatter - between) / jnp.sum(resp_sum), reg_covar)
 
     def factor(self, covariances: Array) -> Array:
         return linalg.precision_factor(covariances)
+
+    def conditional_variances(self, factor: Array, n_components: int, n_features: int) -> Array:
+        return jnp.broadcast_to(linalg.conditional_variances(factor), (n_components, n_features))
 
     def half_log_det(self, factor: Array, n_components: int, n_features: int) -> Array:
         return jnp.broadcast_to(linalg.half_log_det(factor), (n_components,))

@@ -34,6 +34,9 @@ class TiedSpherical:
     def factor(self, covariances: Array) -> Array:
         return inverse_deviation(covariances)
 
+    def conditional_variances(self, factor: Array, n_components: int, n_features: int) -> Array:
+        return jnp.broadcast_to(factor**-2.0, (n_components, n_features))
+
     def half_log_det(self, factor: Array, n_components: int, n_features: int) -> Array:
         return jnp.broadcast_to(n_features * jnp.log(factor), (n_components,))
 

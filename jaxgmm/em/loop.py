@@ -17,7 +17,7 @@ from jaxgmm._numerics import DECREASE_FACTOR, as_floating, noise_level
 from jaxgmm._options import EMOptions
 from jaxgmm._pytree import pytree
 from jaxgmm._status import Status
-from jaxgmm.params import GMMParams, factorize
+from jaxgmm.params import GMMParams, factorize, is_sound
 from jaxgmm.stats import SuffStats, collect
 from jaxgmm.steps import m_step
 
@@ -80,11 +80,15 @@ def init_state(params: GMMParams, x_dtype: Any) -> EMState:
     )
 
 
-def _stop_code(change: Array, state: EMState, stats: SuffStats, options: EMOptions) -> Array:
-    """CONVERGED, DECREASED, MAX_ITER or RUNNING after a sound iteration."""
+def _stop_code(change: Array, state: EMState, stats: SuffStats, unit: Array, options: EMOptions) -> Array:
+    """CONVERGED, DECREASED, MAX_ITER or RUNNING after a sound iteration.
+
+    unit: the mean weight of a row; it is the 1 of |Δℓ| <= tol (1 + |ℓ|), so that the rule does not depend on
+    the scale of the weights.
+    """
     log_likelihood = stats.log_likelihood
     noise = noise_level(log_likelihood, stats.weight_sum)
-    relative = options.tol * (1.0 + jnp.abs(log_likelihood))
+    relative = options.tol * (unit + jnp.abs(log_likelihood))
     absolute = options.tol_mean * stats.weight_sum
     # The change from a fresh lane's -inf is +inf: never converged.
     converged = jnp.abs(change) <= jnp.maximum(jnp.maximum(relative, absolute), noise)
@@ -104,13 +108,18 @@ def step(state: EMState, x: Array, weight: Array, options: EMOptions) -> EMState
     fresh = state.n_iter < 0
     update = m_step(state.params, state.stats, options.reg_covar)
     params = jax.tree.map(lambda a, b: jnp.where(fresh, a, b), state.params, update)
+    # Without the barrier the compiler may compute the update twice, differently rounded, and the covariance
+    # that was factorised and found sound is not the one that is kept.
+    params = jax.lax.optimization_barrier(params)
     factors = factorize(params)
     stats = collect(factors, x, weight)
     log_likelihood = stats.log_likelihood
     finite = jnp.isfinite(log_likelihood)
-    sound = factors.sound & finite
-    failure = jnp.where(factors.sound, Status.NONFINITE, Status.SINGULAR)
-    code = _stop_code(log_likelihood - state.stats.log_likelihood, state, stats, options)
+    regular = is_sound(params, factors, params.means - state.params.means)
+    sound = regular & finite
+    failure = jnp.where(regular, Status.NONFINITE, Status.SINGULAR)
+    unit = stats.weight_sum / jnp.sum(weight > 0)
+    code = _stop_code(log_likelihood - state.stats.log_likelihood, state, stats, unit, options)
     better = sound & (log_likelihood > state.best_log_likelihood)
     moved = EMState(
         params=params,

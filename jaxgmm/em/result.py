@@ -114,8 +114,11 @@ class FitResult:
     @property
     def best_share(self) -> float:
         """The share of the restarts that reached the best optimum (to `SAME_OPTIMUM` relative)."""
-        gap = self.log_likelihood - self.restart_log_likelihoods
-        return float(np.mean(gap <= SAME_OPTIMUM * (1.0 + abs(self.log_likelihood))))
+        gap = np.abs(self.log_likelihood - self.restart_log_likelihoods)
+        # A restart that ended in a singularity often sits higher, at a likelihood that means nothing.
+        sound = ~np.isin(self.restart_status, (Status.SINGULAR, Status.NONFINITE))
+        sound[self.best_restart] = True
+        return float(np.mean(sound & (gap <= SAME_OPTIMUM * (1.0 + abs(self.log_likelihood)))))
 
 
 @dataclass(frozen=True, kw_only=True)
