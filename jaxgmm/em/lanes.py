@@ -8,6 +8,7 @@ a slow lane does not make the others pay.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -15,9 +16,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxgmm._numerics import next_power_of_two
+from jaxgmm._numerics import MIN_BLOCK, default_block_size, next_power_of_two
 from jaxgmm._options import EMOptions
-from jaxgmm._pytree import pytree, take
+from jaxgmm._pytree import pytree, replace, take
 from jaxgmm._status import Status
 from jaxgmm.em.loop import EMState, init_state, select, step
 from jaxgmm.params import GMMParams
@@ -29,6 +30,8 @@ FIRST_BURST = 16
 # A smaller bucket is another program to compile. Lanes are re-packed once the idle ones have wasted about as
 # much arithmetic as that costs.
 REPACK_FLOPS = 1e9
+# Working memory of one block of rows for all lanes of a batch; more lanes run in several batches.
+LANE_BYTES = 1 << 28
 
 
 @pytree
@@ -57,7 +60,10 @@ def _burst(state: EMState, x: Array, weight: Array, options: EMOptions, limit: A
     """Up to `limit` iterations of every running lane; log-likelihoods (BURST, L), NaN where a lane was idle."""
     lanes = state.status.shape[0]
     history = jnp.full((BURST, lanes), jnp.nan, x.dtype)
-    advance = jax.vmap(step, in_axes=(0, None, None, None))
+    # All lanes work on the same block of rows at once, so the block shrinks with their number.
+    n_components, n_features = lanes * state.params.n_components, state.params.n_features
+    block_size = default_block_size(n_components, n_features, x.dtype.itemsize)
+    advance = jax.vmap(partial(step, block_size=block_size), in_axes=(0, None, None, None))
 
     def keep_going(carry: tuple[EMState, Array, Array]) -> Array:
         state, _, i = carry
@@ -81,11 +87,27 @@ def _pack(state: EMState, index: Array) -> EMState:
 
 
 def run_lanes(starts: GMMParams, x: Array, weight: Array, options: EMOptions) -> LanesResult:
-    """Run every lane to its stop.
+    """Run every lane to its stop, as many at a time as memory allows.
 
     starts: parameters with a leading lane axis L, all of one family and one padded K. x (N, D) and
     weight (N) are shared by all lanes. Returns a `LanesResult` in the order of the starts.
     """
+    n_lanes = starts.weights.shape[0]
+    per_lane = starts.n_components * starts.n_features * MIN_BLOCK * x.dtype.itemsize
+    chunk = max(1, LANE_BYTES // per_lane)
+    parts = [_run_batch(take(starts, slice(i, i + chunk)), x, weight, options) for i in range(0, n_lanes, chunk)]
+    if len(parts) == 1:
+        return parts[0]
+    longest = max(part.history.shape[1] for part in parts)
+    padded = [
+        replace(p, history=np.pad(p.history, ((0, 0), (0, longest - p.history.shape[1])), constant_values=np.nan))
+        for p in parts
+    ]
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *padded)
+
+
+def _run_batch(starts: GMMParams, x: Array, weight: Array, options: EMOptions) -> LanesResult:
+    """Lanes that fit into memory together: bursts, retirement, re-packing."""
     n_lanes = starts.weights.shape[0]
     state = _start(starts)
     lanes = np.arange(n_lanes)  # which original lane sits in each place of the batch

@@ -100,8 +100,8 @@ def _stop_code(change: Array, state: EMState, stats: SuffStats, unit: Array, opt
     )
 
 
-def step(state: EMState, x: Array, weight: Array, options: EMOptions) -> EMState:
-    """One EM iteration of one lane (an E-step alone for a fresh one).
+def step(state: EMState, x: Array, weight: Array, options: EMOptions, block_size: int | None = None) -> EMState:
+    """One EM iteration of one lane (an E-step alone for a fresh one), rows in blocks of `block_size`.
 
     A bad step sets the stop code and leaves the last sound state in place.
     """
@@ -112,7 +112,7 @@ def step(state: EMState, x: Array, weight: Array, options: EMOptions) -> EMState
     # that was factorised and found sound is not the one that is kept.
     params = jax.lax.optimization_barrier(params)
     factors = factorize(params)
-    stats = collect(factors, x, weight)
+    stats = collect(factors, x, weight, block_size)
     log_likelihood = stats.log_likelihood
     finite = jnp.isfinite(log_likelihood)
     regular = is_sound(params, factors, params.means - state.params.means)
