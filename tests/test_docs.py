@@ -20,7 +20,7 @@ MODULES = sorted(
 
 
 def examples(name: str) -> list[doctest.DocTest]:
-    """The docstring examples of a module, with `np`, `jax` and `jaxgmm` at hand as in a user's session."""
+    """The docstring examples of a module, with `np`, `jax`, `jaxgmm` and the module's own names at hand."""
     module = importlib.import_module(name)
     scope = {"np": np, "jax": jax, "jaxgmm": jaxgmm, **vars(module)}
     tests = doctest.DocTestFinder(exclude_empty=True).find(module, name, module=module, globs=scope)

@@ -118,9 +118,11 @@ def step(state: EMState, x: Array, weight: Array, options: EMOptions, block_size
     regular = is_sound(params, factors, params.means - state.params.means)
     sound = regular & finite
     failure = jnp.where(regular, Status.NONFINITE, Status.SINGULAR)
+    change = log_likelihood - state.stats.log_likelihood
     unit = stats.weight_sum / jnp.sum(weight > 0)
-    code = _stop_code(log_likelihood - state.stats.log_likelihood, state, stats, unit, options)
-    better = sound & (log_likelihood > state.best_log_likelihood)
+    code = _stop_code(change, state, stats, unit, options)
+    # Within rounding the later state is the better one: it is closer to the fixed point.
+    better = sound & (log_likelihood > state.best_log_likelihood - noise_level(log_likelihood, stats.weight_sum))
     moved = EMState(
         params=params,
         stats=stats,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 
@@ -77,6 +78,17 @@ def _component_means(start: StartRows, x: Array, weight: Array) -> Array:
 
     mass, total = sum_over_blocks(block, (x, *start.extra, weight), MAX_BLOCK)
     return safe_divide(total, mass[:, None])
+
+
+def uniform(key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
+    """Uniform numbers in [0, 1] whose leading digits are the same in every precision.
+
+    So a key gives the same start in float32 and in float64. Two single-precision draws make one number, which
+    leaves float64 enough steps to reach every row of a large data set. The first numbers along the first axis
+    do not depend on its length.
+    """
+    draws = jax.random.uniform(key, (*shape, 2), jnp.float32).astype(dtype)
+    return draws[..., 0] + draws[..., 1] * jnp.asarray(2.0**-23, dtype)
 
 
 def weighted_mean(x: Array, weight: Array) -> Array:

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxgmm._blocks import sum_over_blocks
-from jaxgmm._numerics import MAX_BLOCK, PRECISION, safe_divide
-from jaxgmm.init._base import StartRows, weighted_mean
+from jaxgmm._numerics import MAX_BLOCK, PRECISION, safe_divide, safe_log
+from jaxgmm.init._base import StartRows, uniform, weighted_mean
 
 # Candidate rows per seed. Fixed, so that the first J of K seeds do not depend on K.
 TRIALS = 4
@@ -20,10 +20,10 @@ LLOYD_MAX_ITER = 100
 LLOYD_TOL = 1e-4
 
 
-def _pick_rows(uniform: Array, mass: Array) -> Array:
+def _pick_rows(draws: Array, mass: Array) -> Array:
     """Row indices in proportion to `mass` (N) by inverse distribution function of uniform numbers."""
     cumulative = jnp.cumsum(mass)
-    index = jnp.searchsorted(cumulative, uniform * cumulative[-1], side="right")
+    index = jnp.searchsorted(cumulative, draws * cumulative[-1], side="right")
     # Rounding may carry the target to the very end, where padding lies; the last row with mass is meant.
     last = jnp.max(jnp.where(mass > 0, jnp.arange(mass.shape[0]), 0))
     return jnp.minimum(index, last)
@@ -37,8 +37,8 @@ def _squared_distances(x: Array, centre: Array) -> Array:
 def kmeans_plus_plus(key: Array, x: Array, weight: Array, n_components: int) -> Array:
     """K rows drawn far apart, shape (K, D): each by v_n times squared distance to those before it."""
     # All random numbers in one call: a generator inside the scan would double the time to compile.
-    uniform = jax.random.uniform(key, (n_components, TRIALS), x.dtype)
-    first = x[_pick_rows(uniform[0, 0], weight)]
+    draws = uniform(key, (n_components, TRIALS), x.dtype)
+    first = x[_pick_rows(draws[0, 0], weight)]
 
     def next_seed(nearest: Array, u: Array) -> tuple[Array, Array]:
         mass = weight * nearest
@@ -52,13 +52,13 @@ def kmeans_plus_plus(key: Array, x: Array, weight: Array, n_components: int) -> 
         best = candidates[jnp.argmin(jax.lax.map(potential, candidates))]
         return jnp.minimum(nearest, _squared_distances(x, best)), best
 
-    _, others = jax.lax.scan(next_seed, _squared_distances(x, first), uniform[1:])
+    _, others = jax.lax.scan(next_seed, _squared_distances(x, first), draws[1:])
     return jnp.concatenate([first[None], others])
 
 
 def random_rows(key: Array, x: Array, weight: Array, n_components: int) -> Array:
     """K different rows drawn in proportion to their weights, shape (K, D) (Efraimidis and Spirakis 2006)."""
-    noise = jnp.log(jax.random.uniform(key, weight.shape, weight.dtype, minval=jnp.finfo(weight.dtype).tiny))
+    noise = safe_log(uniform(key, weight.shape, weight.dtype))
     score = jnp.where(weight > 0, noise / jnp.where(weight > 0, weight, 1.0), -jnp.inf)
     _, index = jax.lax.top_k(score, n_components)
     return x[index]

@@ -27,8 +27,8 @@ class RandomResponsibilities:
         def resp_of(rows: Array, index: Array) -> Array:
             # One key per row: the start does not depend on the block size or on padding.
             keys = jax.vmap(lambda i: jax.random.fold_in(seeds, i))(index)
-            share = jax.vmap(lambda k: jax.random.uniform(k, (n_components,), rows.dtype, 1e-6, 1.0))(keys)
-            share = jnp.where(active[None, :], share, 0.0)
+            share = jax.vmap(lambda k: jax.random.uniform(k, (n_components,), jnp.float32, 1e-6, 1.0))(keys)
+            share = jnp.where(active[None, :], share.astype(rows.dtype), 0.0)
             return share / jnp.sum(share, axis=1, keepdims=True)
 
         pivot = jnp.broadcast_to(weighted_mean(x, weight), (n_components, x.shape[1]))
