@@ -35,6 +35,8 @@ def precision_context(dtype: Any) -> AbstractContextManager[Any]:
 
 def _as_float(array: np.ndarray, name: str) -> np.ndarray:
     """Native-order float32 or float64; integers and booleans become float64, half precision float32."""
+    if "float" in array.dtype.name and array.dtype.kind == "V":  # bfloat16 and its like
+        array = array.astype(np.float32)
     kind = array.dtype.kind
     if kind == "c":
         raise DataError(f"{name} is complex; use its real part, or real and imaginary part as two columns")

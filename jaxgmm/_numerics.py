@@ -31,7 +31,7 @@ def eps(dtype: jnp.dtype) -> float:
 
 
 def min_mass(dtype: jnp.dtype) -> float:
-    """Responsibility mass below which a component is empty: its moments would divide by nearly nothing."""
+    """Share of the total weight below which a component is empty: its moments would divide by nearly nothing."""
     return math.sqrt(float(jnp.finfo(dtype).tiny))
 
 

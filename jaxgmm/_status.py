@@ -16,28 +16,35 @@ class Status(enum.IntEnum):
     DECREASED = 5
 
 
-_TEXT: dict[Status, str] = {
+# What happened, and what to do about it.
+_CAUSE: dict[Status, str] = {
     Status.RUNNING: "still running",
     Status.CONVERGED: "converged: the change of the log-likelihood fell below the tolerance",
-    Status.MAX_ITER: "not converged: max_iter was reached first; raise max_iter or tol",
-    Status.SINGULAR: (
-        "stopped: a covariance became singular; the last sound state is returned. "
-        "Raise reg_covar, use fewer components or a simpler covariance_type"
-    ),
-    Status.NONFINITE: (
-        "stopped: the log-likelihood was no longer finite; the last finite state is returned. "
-        "Rescale the data (standardize) or compute in float64"
-    ),
-    Status.DECREASED: (
-        "stopped: the log-likelihood fell although reg_covar is 0, which is rounding error; "
-        "the best state is returned. Standardize the data or compute in float64"
-    ),
+    Status.MAX_ITER: "not converged: max_iter was reached first",
+    Status.SINGULAR: "stopped: a covariance became singular",
+    Status.NONFINITE: "stopped: the log-likelihood was no longer finite",
+    Status.DECREASED: "stopped: the log-likelihood fell although reg_covar is 0, which is rounding error",
+}
+_CURE: dict[Status, str] = {
+    Status.MAX_ITER: "raise max_iter or tol",
+    Status.SINGULAR: "raise reg_covar, use fewer components or a simpler covariance_type, or rescale tiny data",
+    Status.NONFINITE: "rescale the data (standardize) or compute in float64",
+    Status.DECREASED: "standardize the data or compute in float64",
 }
 
 
 def describe(status: int) -> str:
-    """The sentence for a stop code."""
-    return _TEXT[Status(int(status))]
+    """The sentence for a stop code of a state that is returned: what happened, what is returned, what to do."""
+    code = Status(int(status))
+    kept = "; the best sound state is returned" if code > Status.MAX_ITER else ""
+    cure = f"; {_CURE[code]}" if code in _CURE else ""
+    return f"{_CAUSE[code]}{kept}{cure}"
+
+
+def describe_failure(status: int) -> str:
+    """The sentence for a stop code that left nothing to return."""
+    code = Status(int(status))
+    return f"{_CAUSE[code]} at the very start; {_CURE.get(code, 'try another start')}"
 
 
 class JaxgmmError(Exception):

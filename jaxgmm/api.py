@@ -10,6 +10,7 @@ import numpy as np
 
 from jaxgmm._checks import check_count, check_data, check_key, check_rows_for, precision_context
 from jaxgmm._options import em_options
+from jaxgmm._pytree import replace
 from jaxgmm._status import DataError, FitError, Status, UsageError, nearest
 from jaxgmm.covariance import get_family
 from jaxgmm.data.rows import Rows
@@ -37,7 +38,7 @@ def _check_init(
             raise UsageError(
                 f"init has {init.n_components} components, but n_components is {list(candidates)}; give both the same"
             )
-        return [init], jax.random.split(jax.random.key(0), 1)
+        return [replace(init, covariance_type=get_family(covariance_type).name)], jax.random.split(jax.random.key(0), 1)
     method = get_start(init)
     if method.name == "orthant":
         check_orthant_features(rows.n_features)

@@ -136,8 +136,8 @@ def uncertainty(params: GMMParams | Factors, x: Any) -> np.ndarray:
 def silhouette(x: Any, labels: Any, sample_weight: Any = None) -> float:
     """Mean silhouette of a labelling, Euclidean; larger is better, at most 1.
 
-    x: (N, D). labels: (N) integers of any values. sample_weight: (N) or None. Distances are computed block
-    against block, so memory stays O(N). `DataError` when there are fewer than two clusters.
+    x: (N, D). labels: (N) integers of any values. sample_weight: (N) repetitions of the rows, or None. Distances
+    are computed block against block, so memory stays O(N). `DataError` when there are fewer than two clusters.
     """
     rows = check_data(x)
     found, codes = np.unique(np.asarray(labels), return_inverse=True)
@@ -146,6 +146,12 @@ def silhouette(x: Any, labels: Any, sample_weight: Any = None) -> float:
     if len(found) < 2:
         raise DataError(f"the silhouette needs at least 2 clusters, got {len(found)}; choose another criterion")
     weight = check_weights(sample_weight, len(rows), rows.dtype)
+    fraction = weight[(weight > 0) & (weight < 1)]
+    if len(fraction):
+        raise DataError(
+            f"the silhouette counts a weight as repetitions of its row, but found a weight of {fraction[0]:g}; "
+            "give whole numbers, or choose another criterion"
+        )
     with precision_context(rows.dtype):
         value = _compiled_silhouette(
             pad_rows(rows, rows.dtype, rows.mean(axis=0, dtype=np.float64)),
@@ -171,7 +177,7 @@ def orthant_counts(x: Any, sample_weight: Any = None) -> tuple[np.ndarray, int]:
     check_orthant_features(rows.shape[1])
     prepared = rows_of(rows, sample_weight)
     counts = count_orthants(prepared)
-    floor = max(rows.shape[1], MIN_SHARE * prepared.weight_sum)
+    floor = max(rows.shape[1] / prepared.n_used, MIN_SHARE) * prepared.weight_sum
     return counts, int(np.sum(counts > floor))
 
 

@@ -55,7 +55,7 @@ def m_step(params: GMMParams, stats: SuffStats, reg_covar: float | Array = 1e-6)
     (2.0, 1.0)
     """
     family = params.family
-    occupied = stats.resp_sum > min_mass(stats.resp_sum.dtype)
+    occupied = stats.resp_sum > min_mass(stats.resp_sum.dtype) * jnp.sum(stats.resp_sum)
     resp_sum = jnp.where(occupied, stats.resp_sum, 0.0)
     shift = safe_divide(stats.x_sum, resp_sum[:, None])
     means = jnp.where(occupied[:, None], stats.pivot + shift, params.means)

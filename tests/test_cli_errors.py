@@ -218,7 +218,7 @@ def test_a_failed_fit_exits_with_1(folder, capsys):
     assert main(["fit", "constant.npy", "-n", "2", "--reg-covar", "0", "--seed", "0", "--n-restarts", "2"]) == 1
     last = capsys.readouterr().err.splitlines()[-1]
     assert last.startswith("jaxgmm: error: no start gave a usable model with 2 components")
-    assert "Raise reg_covar" in last
+    assert "raise reg_covar" in last
     assert not Path("model.npz").exists()
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from jaxgmm._numerics import next_power_of_two
 from jaxgmm._options import EMOptions
 from jaxgmm._pytree import take
-from jaxgmm._status import FitError, Status, describe
+from jaxgmm._status import FitError, Status, describe_failure
 from jaxgmm.data.rows import Rows
 from jaxgmm.em.lanes import LanesResult, run_lanes
 from jaxgmm.em.result import FitResult
@@ -87,7 +87,9 @@ def summarise(lanes: LanesResult, rows: Rows, n_components: int, init: str, opti
     i = best_restart(lanes)
     status = Status(int(lanes.status[i]))
     if not np.isfinite(lanes.log_likelihood[i]):
-        raise FitError(f"no start gave a usable model with {n_components} components: {describe(status)}", status)
+        raise FitError(
+            f"no start gave a usable model with {n_components} components: {describe_failure(status)}", status
+        )
     centred = select_components(take(lanes.params, i), np.arange(n_components))
     params = as_dtype(translate(as_dtype(centred, np.float64), rows.offset), rows.dtype)
     return FitResult(
