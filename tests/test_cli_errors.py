@@ -252,6 +252,15 @@ def test_usage_errors_import_nothing_heavy(tmp_path):
         "        assert main(line.split()) == 2, line\n"
         "assert not {'jax', 'numpy'} & set(sys.modules)\n"
     )
-    Path(tmp_path, "taken.npz").touch()
+    for name in ("taken.npz", "points.npy"):
+        Path(tmp_path, name).touch()
     subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True)
-    assert os.listdir(tmp_path) == ["taken.npz"]
+    assert sorted(os.listdir(tmp_path)) == ["points.npy", "taken.npz"]
+
+
+def test_a_missing_input_is_said_before_an_existing_output(folder, capsys):
+    np.save(folder / "points.npy", np.zeros((5, 2)))
+    (folder / "model.npz").write_bytes(b"kept")
+    assert main(["fit", str(folder / "pionts.npy"), "-n", "2", "-o", str(folder / "model.npz")]) == 3
+    assert "points.npy" in capsys.readouterr().err
+    assert (folder / "model.npz").read_bytes() == b"kept"

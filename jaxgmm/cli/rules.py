@@ -81,6 +81,8 @@ def _check_sweep(settings: Settings) -> None:
 def _check_outputs(command: Command, settings: Settings) -> None:
     named = [settings.get(name) for name in ("data_path", "model", "init_from")]
     inputs = [_file_of(path) for path in named if path is not None and path != "-"]
+    # A missing input is the first thing to say; reading it fails before anything is written.
+    readable = all(os.path.exists(path) or os.path.exists(f"{path}.npz") for path in inputs)
     outputs: dict[str, str] = {}
     for name in ("output", "labels_to", "per_row"):
         path = settings.get(name)
@@ -99,7 +101,7 @@ def _check_outputs(command: Command, settings: Settings) -> None:
             raise UsageError(f"{flag} {path}: there is no directory {folder}; create it first")
         if os.path.isdir(path):
             raise UsageError(f"{flag} {path} is a directory; name a file in it")
-        if os.path.exists(path) and not settings["force"]:
+        if os.path.exists(path) and not settings["force"] and readable:
             raise UsageError(f"{path} exists already; name another file with {flag}, or replace it with --force")
         outputs[name] = path
 
