@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from jaxgmm._status import UsageError, nearest
+from jaxgmm.covariance._axis_aligned import AxisAligned
 from jaxgmm.covariance._base import CovarianceFamily
-from jaxgmm.covariance._diag import Diag
 from jaxgmm.covariance._full import Full
-from jaxgmm.covariance._spherical import Spherical
 from jaxgmm.covariance._tied import Tied
-from jaxgmm.covariance._tied_diag import TiedDiag
-from jaxgmm.covariance._tied_spherical import TiedSpherical
 
 __all__ = ["COVARIANCE_TYPES", "CovarianceFamily", "get_family"]
 
 _FAMILIES: dict[str, CovarianceFamily] = {
-    family.name: family for family in (Full(), Tied(), Diag(), Spherical(), TiedDiag(), TiedSpherical())
+    family.name: family
+    for family in (
+        Full(),
+        Tied(),
+        AxisAligned("diag", "VVI", share_components=False, share_features=False),
+        AxisAligned("spherical", "VII", share_components=False, share_features=True),
+        AxisAligned("tied_diag", "EEI", share_components=True, share_features=False),
+        AxisAligned("tied_spherical", "EII", share_components=True, share_features=True),
+    )
 }
 _BY_MCLUST_CODE = {family.mclust_code: family for family in _FAMILIES.values()}
 

@@ -1,22 +1,92 @@
-"""What the families without correlations share: a covariance is a variance per component and feature."""
+"""Families without correlations: variances, one for each component and feature or shared along either.
+
+diag (mclust VVI) (K, D)        tied_diag (EEI) (D,)
+spherical (VII) (K,)            tied_spherical (EII) scalar
+"""
 
 from __future__ import annotations
+
+import math
 
 import jax.numpy as jnp
 from jax import Array
 
-
-def inverse_deviation(variances: Array) -> Array:
-    """1/σ, NaN where a variance is not positive."""
-    sound = variances > 0
-    return jnp.where(sound, jnp.where(sound, variances, 1.0) ** -0.5, jnp.nan)
+from jaxgmm._numerics import PRECISION, safe_divide
 
 
-def diagonal_matrices(variances: Array) -> Array:
-    """(K, D) variances as (K, D, D) matrices."""
-    return variances[:, :, None] * jnp.eye(variances.shape[-1], dtype=variances.dtype)[None, :, :]
+class AxisAligned:
+    """Σ_k = diag(σ²_k1 … σ²_kD), where σ² may be shared by all components, by all features, or by both."""
 
+    correlated = False
 
-def matrix_diagonals(covariances: Array) -> Array:
-    """(K, D, D) matrices to their (K, D) diagonals."""
-    return jnp.diagonal(covariances, axis1=-2, axis2=-1)
+    def __init__(self, name: str, mclust_code: str, *, share_components: bool, share_features: bool) -> None:
+        self.name = name
+        self.mclust_code = mclust_code
+        self.per_component = not share_components
+        self._shared = tuple(axis for axis, share in enumerate((share_components, share_features)) if share)
+
+    def _pool(self, values: Array) -> Array:
+        """Sum (K, D) values over the axes that share a variance."""
+        return jnp.sum(values, axis=self._shared)
+
+    def _spread(self, values: Array) -> Array:
+        """Variances or factors with size 1 on their shared axes: always two axes, (K or 1, D or 1)."""
+        return jnp.expand_dims(values, self._shared)
+
+    def _all(self, values: Array, n_components: int, n_features: int) -> Array:
+        """Variances or factors repeated to (K, D)."""
+        return jnp.broadcast_to(self._spread(values), (n_components, n_features))
+
+    def shape(self, n_components: int, n_features: int) -> tuple[int, ...]:
+        sizes = (n_components, n_features)
+        return tuple(size for axis, size in enumerate(sizes) if axis not in self._shared)
+
+    def n_parameters(self, n_components: int, n_features: int) -> int:
+        return math.prod(self.shape(n_components, n_features))
+
+    def scatter(self, delta: Array, resp: Array) -> Array:
+        return self._pool(jnp.einsum("kb,kib->ki", resp, delta * delta, precision=PRECISION))
+
+    def estimate(self, scatter: Array, shift: Array, resp_sum: Array, reg_covar: Array) -> Array:
+        mass = jnp.broadcast_to(resp_sum[:, None], shift.shape)
+        between = self._pool(mass * shift * shift)
+        return safe_divide(scatter - between, self._pool(mass)) + reg_covar
+
+    def factor(self, covariances: Array) -> Array:
+        sound = covariances > 0
+        return jnp.where(sound, jnp.where(sound, covariances, 1.0) ** -0.5, jnp.nan)
+
+    def conditional_variances(self, factor: Array, n_components: int, n_features: int) -> Array:
+        return self._all(factor**-2.0, n_components, n_features)
+
+    def half_log_det(self, factor: Array, n_components: int, n_features: int) -> Array:
+        return jnp.sum(self._all(jnp.log(factor), n_components, n_features), axis=1)
+
+    def squared_distance(self, delta: Array, factor: Array) -> Array:
+        white = delta * self._spread(factor)[:, :, None]
+        return jnp.sum(white * white, axis=1)
+
+    def precisions(self, factor: Array) -> Array:
+        return factor * factor
+
+    def from_precisions(self, precisions: Array) -> Array:
+        return 1.0 / precisions
+
+    def to_full(self, covariances: Array, n_components: int, n_features: int) -> Array:
+        variances = self._all(covariances, n_components, n_features)
+        return variances[:, :, None] * jnp.eye(n_features, dtype=variances.dtype)[None, :, :]
+
+    def from_full(self, covariances: Array, weights: Array) -> Array:
+        variances = jnp.diagonal(covariances, axis1=-2, axis2=-1)
+        share = jnp.broadcast_to(weights[:, None], variances.shape)
+        return self._pool(share * variances) / self._pool(share)
+
+    def scale(self, covariances: Array, n_components: int) -> Array:
+        deviations = self._spread(jnp.sqrt(covariances))
+        return jnp.broadcast_to(deviations, (n_components, deviations.shape[1]))
+
+    def colour(self, noise: Array, scale: Array) -> Array:
+        return noise * scale[None, :]
+
+    def variances(self, covariances: Array, n_components: int, n_features: int) -> Array:
+        return self._all(covariances, n_components, n_features)

@@ -10,7 +10,7 @@ from jax import Array
 
 from jaxgmm._status import UsageError, nearest
 from jaxgmm.init._base import StartMethod, params_from_rows
-from jaxgmm.init._centres import KMeans, KMeansPlusPlus, RandomRows
+from jaxgmm.init._centres import CentreStart, kmeans_plus_plus, lloyd, random_rows
 from jaxgmm.init._orthant import Orthant
 from jaxgmm.init._responsibilities import RandomResponsibilities
 from jaxgmm.params import GMMParams
@@ -18,7 +18,14 @@ from jaxgmm.params import GMMParams
 __all__ = ["INIT_METHODS", "StartMethod", "get_start", "make_starts"]
 
 _METHODS: dict[str, StartMethod] = {
-    method.name: method for method in (KMeans(), KMeansPlusPlus(), RandomResponsibilities(), RandomRows(), Orthant())
+    method.name: method
+    for method in (
+        CentreStart("kmeans", kmeans_plus_plus, lloyd),
+        CentreStart("k-means++", kmeans_plus_plus),
+        RandomResponsibilities(),
+        CentreStart("random_from_data", random_rows),
+        Orthant(),
+    )
 }
 
 INIT_METHODS: tuple[str, ...] = tuple(_METHODS)

@@ -6,6 +6,8 @@ until the centres move by less than a small part of the data's variance, as in s
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 from jax import Array
@@ -95,53 +97,29 @@ def lloyd(x: Array, weight: Array, centres: Array, active: Array) -> Array:
     return jax.lax.while_loop(keep_going, body, start)[0]
 
 
-def _rows_by_centre(centres: Array, active: Array) -> StartRows:
-    return StartRows(lambda rows: nearest_centre(rows, centres, active), (), centres, centres.shape[0])
+def keep(x: Array, weight: Array, centres: Array, active: Array) -> Array:
+    """Centres as they were drawn."""
+    return centres
 
 
-class KMeans:
-    """k-means++ seeds, Lloyd's iteration, then one M-step on the clusters."""
+class CentreStart:
+    """K centres, every row to its nearest, then one M-step.
 
-    name = "kmeans"
+    draw(key, x, weight, K) gives the seeds; refine(x, weight, seeds, active) moves them.
+    """
+
     random = True
 
-    def seed(self, key: Array, x: Array, weight: Array, n_components: int) -> Array:
-        return kmeans_plus_plus(key, x, weight, n_components)
-
-    def refine(self, seeds: Array, x: Array, weight: Array, active: Array) -> Array:
-        return lloyd(x, weight, seeds, active)
-
-    def rows(self, seeds: Array, x: Array, weight: Array, active: Array) -> StartRows:
-        return _rows_by_centre(seeds, active)
-
-
-class KMeansPlusPlus:
-    """k-means++ seeds; every row to its nearest seed, then one M-step."""
-
-    name = "k-means++"
-    random = True
+    def __init__(self, name: str, draw: Callable[..., Array], refine: Callable[..., Array] = keep) -> None:
+        self.name = name
+        self._draw = draw
+        self._refine = refine
 
     def seed(self, key: Array, x: Array, weight: Array, n_components: int) -> Array:
-        return kmeans_plus_plus(key, x, weight, n_components)
+        return self._draw(key, x, weight, n_components)
 
     def refine(self, seeds: Array, x: Array, weight: Array, active: Array) -> Array:
-        return seeds
+        return self._refine(x, weight, seeds, active)
 
     def rows(self, seeds: Array, x: Array, weight: Array, active: Array) -> StartRows:
-        return _rows_by_centre(seeds, active)
-
-
-class RandomRows:
-    """Random rows as centres; every row to its nearest, then one M-step."""
-
-    name = "random_from_data"
-    random = True
-
-    def seed(self, key: Array, x: Array, weight: Array, n_components: int) -> Array:
-        return random_rows(key, x, weight, n_components)
-
-    def refine(self, seeds: Array, x: Array, weight: Array, active: Array) -> Array:
-        return seeds
-
-    def rows(self, seeds: Array, x: Array, weight: Array, active: Array) -> StartRows:
-        return _rows_by_centre(seeds, active)
+        return StartRows(lambda rows: nearest_centre(rows, seeds, active), (), seeds, seeds.shape[0])
