@@ -163,12 +163,6 @@ def pad_components(params: GMMParams, n_components: int) -> GMMParams:
     )
 
 
-def canonical_order(params: GMMParams) -> np.ndarray:
-    """Component indices by falling weight, ties by the means read left to right: a stable naming of components."""
-    keys = [np.asarray(params.means)[:, j] for j in reversed(range(params.n_features))]
-    return np.lexsort([*keys, -np.asarray(params.weights)])
-
-
 def check_params(params: GMMParams, *, n_features: int | None = None) -> None:
     """Raise `DataError` unless shapes agree, numbers are finite, weights sum to 1 and covariances are sound.
 

@@ -93,4 +93,5 @@ def uniform(key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
 
 def weighted_mean(x: Array, weight: Array) -> Array:
     """Σ v_n x_n / Σ v_n, shape (D)."""
-    return jnp.sum(x * weight[:, None], axis=0) / jnp.sum(weight)
+    total = sum_over_blocks(lambda rows, w: jnp.sum(rows * w[:, None], axis=0), (x, weight), MAX_BLOCK)
+    return total / jnp.sum(weight)

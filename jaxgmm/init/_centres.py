@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxgmm._blocks import sum_over_blocks
+from jaxgmm._blocks import map_over_blocks, sum_over_blocks
 from jaxgmm._numerics import MAX_BLOCK, PRECISION, safe_divide, safe_log
 from jaxgmm.init._base import StartRows, uniform, weighted_mean
 
@@ -36,6 +36,11 @@ def _squared_distances(x: Array, centre: Array) -> Array:
     return jnp.sum(difference * difference, axis=-1)
 
 
+def _distances_to(x: Array, centre: Array) -> Array:
+    """Squared distance of every row to one centre, shape (N), a block of differences at a time."""
+    return map_over_blocks(lambda rows: _squared_distances(rows, centre), (x,), MAX_BLOCK)
+
+
 def kmeans_plus_plus(key: Array, x: Array, weight: Array, n_components: int) -> Array:
     """K rows drawn far apart, shape (K, D): each by v_n times squared distance to those before it."""
     # All random numbers in one call: a generator inside the scan would double the time to compile.
@@ -49,12 +54,15 @@ def kmeans_plus_plus(key: Array, x: Array, weight: Array, n_components: int) -> 
         candidates = x[_pick_rows(u, mass)]
 
         def potential(candidate: Array) -> Array:
-            return jnp.sum(weight * jnp.minimum(nearest, _squared_distances(x, candidate)))
+            def block(rows: Array, w: Array, so_far: Array) -> Array:
+                return jnp.sum(w * jnp.minimum(so_far, _squared_distances(rows, candidate)))
+
+            return sum_over_blocks(block, (x, weight, nearest), MAX_BLOCK)
 
         best = candidates[jnp.argmin(jax.lax.map(potential, candidates))]
-        return jnp.minimum(nearest, _squared_distances(x, best)), best
+        return jnp.minimum(nearest, _distances_to(x, best)), best
 
-    _, others = jax.lax.scan(next_seed, _squared_distances(x, first), draws[1:])
+    _, others = jax.lax.scan(next_seed, _distances_to(x, first), draws[1:])
     return jnp.concatenate([first[None], others])
 
 
@@ -77,7 +85,8 @@ def nearest_centre(x: Array, centres: Array, active: Array) -> Array:
 def lloyd(x: Array, weight: Array, centres: Array, active: Array) -> Array:
     """Lloyd's iteration from given centres (K, D); a centre that loses its rows stays where it was."""
     mean = weighted_mean(x, weight)
-    variance = jnp.mean(jnp.sum(weight[:, None] * (x - mean[None, :]) ** 2, axis=0) / jnp.sum(weight))
+    spread = sum_over_blocks(lambda r, w: jnp.sum(w * _squared_distances(r, mean)), (x, weight), MAX_BLOCK)
+    variance = spread / jnp.sum(weight) / x.shape[1]
 
     def block(rows: Array, w: Array, centres: Array) -> tuple[Array, Array]:
         membership = nearest_centre(rows, centres, active) * w[:, None]
