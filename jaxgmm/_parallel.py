@@ -1,0 +1,49 @@
+"""All cores on one computation: independent compiled calls side by side, results in the order of the items.
+
+One stream of row blocks keeps one core busy: a block's products are too small to split, and dispatching from one
+thread runs the calls one after the other. Two host threads, each with its own calls, run at full speed. The split
+into items must not depend on the number of cores, so that a sum over them has the same bits on every machine.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from typing import TypeVar
+
+import jax
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+def n_workers() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+
+
+@cache
+def _pool(process: int, workers: int) -> ThreadPoolExecutor:
+    """One pool per process (threads do not survive a fork) and width."""
+    return ThreadPoolExecutor(workers, thread_name_prefix="jaxgmm")
+
+
+def side_by_side(call: Callable[[T], R], items: Iterable[T]) -> list[R]:
+    """``[call(item) for item in items]`` with the results waited for, on all cores.
+
+    `call` must not use `side_by_side` itself. The caller's 64-bit setting, which JAX keeps per thread, holds
+    inside too. On an accelerator the calls are simply queued: it is busy with each of them.
+    """
+    items = list(items)
+    workers = min(n_workers(), len(items))
+    if workers < 2 or jax.default_backend() != "cpu":
+        return jax.block_until_ready([call(item) for item in items])
+    wide = bool(jax.config.jax_enable_x64)
+
+    def work(item: T) -> R:
+        with jax.enable_x64(wide):
+            return jax.block_until_ready(call(item))
+
+    return list(_pool(os.getpid(), n_workers()).map(work, items))
