@@ -22,11 +22,16 @@ def _split(rows: tuple[Array, ...], block_size: int) -> tuple[tuple[Array, ...],
     return body, tail, n_blocks, rest
 
 
-def sum_over_blocks(fn: Callable[..., T], rows: tuple[Array, ...], block_size: int) -> T:
+def sum_over_blocks(
+    fn: Callable[..., T], rows: tuple[Array, ...], block_size: int, span: tuple[Array, Array] | None = None
+) -> T:
     """The sum over row blocks of ``fn(*block)``, a pytree of arrays.
 
     `rows` are arrays that share their first axis; blocks are visited in order, so the sum is deterministic.
+    span: the first block and the one after the last, traced, of rows that are a whole number of blocks.
     """
+    if span is not None:
+        return _sum_over_span(fn, rows, min(block_size, rows[0].shape[0]), *span)
     body, tail, n_blocks, rest = _split(rows, block_size)
     if n_blocks == 1:
         total = fn(*(b[0] for b in body))
@@ -39,6 +44,17 @@ def sum_over_blocks(fn: Callable[..., T], rows: tuple[Array, ...], block_size: i
 
         total, _ = jax.lax.scan(add, zero, body)
     return jax.tree.map(jnp.add, total, fn(*tail)) if rest else total
+
+
+def _sum_over_span(fn: Callable[..., T], rows: tuple[Array, ...], block: int, first: Array, end: Array) -> T:
+    """The part of the sum that blocks first … end − 1 contribute: one program for every part."""
+
+    def part(i: Array) -> T:
+        return fn(*(jax.lax.dynamic_slice_in_dim(r, i * block, block) for r in rows))
+
+    shapes = jax.eval_shape(part, first)
+    zero = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+    return jax.lax.fori_loop(first, end, lambda i, total: jax.tree.map(jnp.add, total, part(i)), zero)
 
 
 def map_over_blocks(fn: Callable[..., T], rows: tuple[Array, ...], block_size: int) -> T:

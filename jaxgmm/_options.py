@@ -19,12 +19,18 @@ class EMOptions:
         ends the fit; 0 switches one off. Below rounding level a fit always counts as converged.
     reg_covar: added to covariance diagonals, data units squared.
     max_iter: the largest number of EM iterations; 0 returns the start.
+    max_loss: the `features` kernel halts where `kernels.lost_digits` is larger; infinity never halts it.
+    log_volume: Σ_d log s where the rows were divided by s, so that log-likelihoods are per data unit.
+    row_weight: the mean weight of a row, which is the 1 in the rule: the scale of the weights decides nothing.
     """
 
     tol: Any = 1e-8
     tol_mean: Any = 0.0
     reg_covar: Any = 1e-6
     max_iter: Any = 1000
+    max_loss: Any = float("inf")
+    log_volume: Any = 0.0
+    row_weight: Any = 1.0
 
 
 def em_options(
@@ -43,4 +49,7 @@ def em_options(
         tol_mean=np.asarray(tol_mean, dtype),
         reg_covar=np.asarray(reg_covar, dtype),
         max_iter=np.asarray(min(int(max_iter), np.iinfo(np.int32).max), np.int32),
+        max_loss=np.asarray(np.inf, dtype),
+        log_volume=np.asarray(0.0, dtype),
+        row_weight=np.asarray(1.0, dtype),
     )

@@ -40,7 +40,7 @@ def side_by_side(call: Callable[[T], R], items: Iterable[T]) -> list[R]:
     workers = min(n_workers(), len(items))
     if workers < 2 or jax.default_backend() != "cpu":
         return jax.block_until_ready([call(item) for item in items])
-    wide = bool(jax.config.jax_enable_x64)
+    wide = jax.dtypes.canonicalize_dtype("float64") == "float64"
 
     def work(item: T) -> R:
         with jax.enable_x64(wide):

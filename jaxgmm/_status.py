@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Sequence
 
 
 class Status(enum.IntEnum):
@@ -14,6 +15,7 @@ class Status(enum.IntEnum):
     SINGULAR = 3
     NONFINITE = 4
     DECREASED = 5
+    IMPRECISE = 6
 
 
 # What happened, and what to do about it.
@@ -24,6 +26,7 @@ _CAUSE: dict[Status, str] = {
     Status.SINGULAR: "stopped: a covariance became singular",
     Status.NONFINITE: "stopped: the log-likelihood was no longer finite",
     Status.DECREASED: "stopped: the log-likelihood fell although reg_covar is 0, which is rounding error",
+    Status.IMPRECISE: "halted: the features kernel would lose digits here, the whitening kernel goes on",
 }
 _CURE: dict[Status, str] = {
     Status.MAX_ITER: "raise max_iter or tol",
@@ -71,7 +74,7 @@ class ConvergenceWarning(UserWarning):
     """A fit was returned that did not converge."""
 
 
-def nearest(word: str, known: list[str]) -> str:
+def nearest(word: str, known: Sequence[str]) -> str:
     """``"; did you mean 'tol'?"``, or an empty string when nothing known is close to `word`."""
     import difflib
 

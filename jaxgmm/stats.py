@@ -11,6 +11,7 @@ Second moments about zero would cancel: E[x²] − μ² loses every digit once |
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import jax.numpy as jnp
 from jax import Array
@@ -18,8 +19,9 @@ from jax import Array
 from jaxgmm._blocks import sum_over_blocks
 from jaxgmm._numerics import default_block_size
 from jaxgmm._pytree import pytree, replace
-from jaxgmm.covariance import CovarianceFamily, get_family
-from jaxgmm.density import deviations, joint_log_density, normalise
+from jaxgmm.covariance import get_family
+from jaxgmm.density import normalise
+from jaxgmm.kernels import KERNELS
 from jaxgmm.params import Factors
 
 
@@ -53,41 +55,43 @@ class SuffStats:
         )
 
 
-def _moments(family: CovarianceFamily, delta: Array, resp: Array) -> tuple[Array, Array, Array]:
-    """Zeroth, first and second moments of one block from deviations (K, D, B) and weighted resp (K, B)."""
-    first = jnp.sum(resp[:, None, :] * delta, axis=2)
-    return jnp.sum(resp, axis=1), first, family.scatter(delta, resp)
-
-
 def _weighted(values: Array, weight: Array) -> Array:
     """Σ v_n a_n where a row of weight 0 contributes nothing even if its value is not finite."""
     return jnp.sum(jnp.where(weight > 0, weight * values, 0.0))
 
 
-def collect(factors: Factors, x: Array, weight: Array, block_size: int | None = None) -> SuffStats:
+def collect(
+    factors: Factors,
+    x: Array,
+    weight: Array,
+    block_size: int | None = None,
+    *,
+    kernel: str = "whitening",
+    span: tuple[Array, Array] | None = None,
+) -> SuffStats:
     """The E-step: statistics of rows x (N, D) with weights (N) under a factorised mixture.
 
-    Rows are visited in blocks of `block_size`; responsibilities exist for one block at a time.
+    Rows are visited in blocks of `block_size`; responsibilities exist for one block at a time. kernel: a name in
+    `KERNELS`. span: the first block and the one after the last, traced; None for all.
     """
-    family = get_family(factors.covariance_type)
+    how = KERNELS[kernel]
     n_components, n_features = factors.means.shape
-    block_size = block_size or default_block_size(n_components, n_features, x.dtype.itemsize)
+    block_size = block_size or how.block_size(n_components, n_features, x.dtype.itemsize)
+    prepared = how.prepare(factors)
 
-    def block(rows: Array, w: Array) -> SuffStats:
-        delta = deviations(factors, rows)
-        log_sum, resp, peak = normalise(joint_log_density(factors, delta))
-        resp_sum, x_sum, xx_sum = _moments(family, delta, jnp.where(w[None, :] > 0, w[None, :] * resp, 0.0))
-        return SuffStats(
-            resp_sum=resp_sum,
-            x_sum=x_sum,
-            xx_sum=xx_sum,
-            pivot=jnp.zeros_like(factors.means),
-            log_likelihood=_weighted(log_sum, w),
-            classification_log_likelihood=_weighted(peak, w),
-            weight_sum=jnp.sum(w),
-        )
+    def block(rows: Array, w: Array) -> tuple[Any, dict[str, Array]]:
+        view = how.view(prepared, rows)
+        joint, common = how.joint(prepared, view)
+        log_sum, resp, peak = normalise(joint)
+        sums = how.sums(prepared, view, jnp.where(w[None, :] > 0, w[None, :] * resp, 0.0), w)
+        return sums, {
+            "log_likelihood": _weighted(log_sum + common, w),
+            "classification_log_likelihood": _weighted(peak + common, w),
+            "weight_sum": jnp.sum(w),
+        }
 
-    return replace(sum_over_blocks(block, (x, weight), block_size), pivot=factors.means)
+    sums, totals = sum_over_blocks(block, (x, weight), block_size, span)
+    return SuffStats(**how.moments(sums, factors)._asdict(), **totals)
 
 
 def collect_given(
@@ -112,11 +116,10 @@ def collect_given(
         *data, w = args
         delta = data[0].T[None, :, :] - pivot[:, :, None]
         resp = resp_of(*data).T * w[None, :]
-        resp_sum, x_sum, xx_sum = _moments(family, delta, resp)
         return SuffStats(
-            resp_sum=resp_sum,
-            x_sum=x_sum,
-            xx_sum=xx_sum,
+            resp_sum=jnp.sum(resp, axis=1),
+            x_sum=jnp.sum(resp[:, None, :] * delta, axis=2),
+            xx_sum=family.scatter(delta, resp),
             pivot=jnp.zeros_like(pivot),
             log_likelihood=zero,
             classification_log_likelihood=zero,

@@ -37,6 +37,7 @@ LAYERS = {
     "params": 2,
     "density": 2,
     "stats": 2,
+    "kernels": 2,
     "steps": 2,
     "sampling": 2,
     "criteria": 2,

@@ -69,6 +69,20 @@ class AxisAligned:
     def precisions(self, factor: Array) -> Array:
         return factor * factor
 
+    def quadratic(self, rows: Array) -> Array:
+        squares = rows * rows
+        return jnp.sum(squares, axis=0, keepdims=True) if 1 in self._shared else squares
+
+    def quadratic_weights(self, precisions: Array) -> Array:
+        weights = -0.5 * self._spread(precisions)
+        return weights if self.per_component else weights[0]
+
+    def scatter_of(self, moments: Array) -> Array:
+        return moments.T if 1 not in self._shared else moments[0]
+
+    def apply(self, precisions: Array, vectors: Array) -> Array:
+        return self._spread(precisions) * vectors
+
     def from_precisions(self, precisions: Array) -> Array:
         return 1.0 / precisions
 

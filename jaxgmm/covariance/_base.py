@@ -62,6 +62,22 @@ class CovarianceFamily(Protocol):
         """Σ⁻¹ in the family's shape."""
         ...
 
+    def quadratic(self, rows: Array) -> Array:
+        """The products of features that xᵀΣ⁻¹x is a linear function of, (Q, B) for rows (D, B)."""
+        ...
+
+    def quadratic_weights(self, precisions: Array) -> Array:
+        """Coefficients of −½ xᵀΣ⁻¹x on `quadratic`: (K, Q), or (Q,) where all components share them."""
+        ...
+
+    def scatter_of(self, moments: Array) -> Array:
+        """`scatter` about zero from moments of `quadratic`: (Q, K), or (Q,) of all rows where Σ is shared."""
+        ...
+
+    def apply(self, precisions: Array, vectors: Array) -> Array:
+        """Σ_k⁻¹ v_k for vectors (K, D)."""
+        ...
+
     def from_precisions(self, precisions: Array) -> Array:
         """Covariances from precisions given in the family's shape."""
         ...

@@ -7,6 +7,7 @@ from jax import Array
 
 from jaxgmm import linalg
 from jaxgmm._numerics import PRECISION, safe_divide
+from jaxgmm.covariance import _pairs
 
 
 class Full:
@@ -46,6 +47,18 @@ class Full:
 
     def precisions(self, factor: Array) -> Array:
         return jnp.matmul(factor, jnp.swapaxes(factor, -1, -2), precision=PRECISION)
+
+    def quadratic(self, rows: Array) -> Array:
+        return _pairs.pair_products(rows)
+
+    def quadratic_weights(self, precisions: Array) -> Array:
+        return _pairs.pair_weights(precisions)
+
+    def scatter_of(self, moments: Array) -> Array:
+        return _pairs.from_pairs(moments.T)
+
+    def apply(self, precisions: Array, vectors: Array) -> Array:
+        return jnp.einsum("kij,kj->ki", precisions, vectors, precision=PRECISION)
 
     def from_precisions(self, precisions: Array) -> Array:
         return linalg.invert(precisions)

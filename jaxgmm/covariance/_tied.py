@@ -7,6 +7,7 @@ from jax import Array
 
 from jaxgmm import linalg
 from jaxgmm._numerics import PRECISION
+from jaxgmm.covariance import _pairs
 from jaxgmm.covariance._base import mean_over_components
 
 
@@ -47,6 +48,18 @@ class Tied:
 
     def precisions(self, factor: Array) -> Array:
         return jnp.matmul(factor, factor.T, precision=PRECISION)
+
+    def quadratic(self, rows: Array) -> Array:
+        return _pairs.pair_products(rows)
+
+    def quadratic_weights(self, precisions: Array) -> Array:
+        return _pairs.pair_weights(precisions)
+
+    def scatter_of(self, moments: Array) -> Array:
+        return _pairs.from_pairs(moments)
+
+    def apply(self, precisions: Array, vectors: Array) -> Array:
+        return jnp.matmul(vectors, precisions, precision=PRECISION)
 
     def from_precisions(self, precisions: Array) -> Array:
         return linalg.invert(precisions)

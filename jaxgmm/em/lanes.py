@@ -1,14 +1,13 @@
-"""The lane engine: many EM runs over the same rows as one compiled batch.
+"""The lane engine: many EM runs over the same rows as one batch.
 
 A lane is one run: a start, an active-component mask (weight 0 = inactive) and, through the start's
-covariance type, one family. The host drives bursts of a compiled `while_loop`; between bursts it keeps
-the history, moves finished lanes out, and re-packs the rest into the next smaller power of two, so that
-a slow lane does not make the others pay.
+covariance type, one family. The host drives bursts; between bursts it keeps the history, moves finished lanes
+out, and re-packs the rest into the next smaller power of two, so that a slow lane does not make the others pay.
+Lanes for which the `features` kernel runs out of digits go on with `whitening`.
 """
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import jax
@@ -16,20 +15,22 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxgmm._numerics import MIN_BLOCK, default_block_size, next_power_of_two
+from jaxgmm._numerics import MIN_BLOCK, max_lost_digits, next_power_of_two
 from jaxgmm._options import EMOptions
 from jaxgmm._pytree import pytree, replace, take
 from jaxgmm._status import Status
-from jaxgmm.em.loop import EMState, init_state, select, step
-from jaxgmm.params import GMMParams
+from jaxgmm.em.burst import BURST, burst, iteration_flops
+from jaxgmm.em.loop import EMState, init_state, resume
+from jaxgmm.kernels import lost_digits
+from jaxgmm.params import GMMParams, factorize
 
-# Iterations in one burst: the history buffer's length. The first bursts are shorter, so that lanes which
-# converge early are retired early.
-BURST = 256
+# The first bursts are shorter, so that lanes which converge early are retired early.
 FIRST_BURST = 16
 # A smaller bucket is another program to compile. Lanes are re-packed once the idle ones have wasted about as
 # much arithmetic as that costs.
 REPACK_FLOPS = 1e9
+# In single precision `features` is rarely precise for long; with fewer rows than this it is not worth a program.
+FEATURES_MIN_ROWS = 1 << 15
 # Working memory of one block of rows for all lanes of a batch; more lanes run in several batches.
 LANE_BYTES = 1 << 28
 
@@ -40,6 +41,7 @@ class LanesResult:
 
     params: the best state of each lane. log_likelihood, classification_log_likelihood (L).
     n_iter, status (L) int. history: (L, T) log-likelihood after 0, 1, 2 … iterations, NaN past the end.
+    kernel: (L) the name of the kernel that each lane ended with.
     """
 
     params: GMMParams
@@ -48,6 +50,7 @@ class LanesResult:
     n_iter: Any
     status: Any
     history: Any
+    kernel: Any
 
 
 @jax.jit
@@ -56,29 +59,13 @@ def _start(params: GMMParams) -> EMState:
 
 
 @jax.jit
-def _burst(state: EMState, x: Array, weight: Array, options: EMOptions, limit: Array) -> tuple[EMState, Array]:
-    """Up to `limit` iterations of every running lane; log-likelihoods (BURST, L), NaN where a lane was idle."""
-    lanes = state.status.shape[0]
-    history = jnp.full((BURST, lanes), jnp.nan, x.dtype)
-    # All lanes work on the same block of rows at once, so the block shrinks with their number.
-    n_components, n_features = lanes * state.params.n_components, state.params.n_features
-    block_size = default_block_size(n_components, n_features, x.dtype.itemsize)
-    advance = jax.vmap(partial(step, block_size=block_size), in_axes=(0, None, None, None))
+def _losses(params: GMMParams) -> Array:
+    return jax.vmap(lambda start: lost_digits(start, factorize(start)))(params)
 
-    def keep_going(carry: tuple[EMState, Array, Array]) -> Array:
-        state, _, i = carry
-        return jnp.any(state.running) & (i < limit)
 
-    def body(carry: tuple[EMState, Array, Array]) -> tuple[EMState, Array, Array]:
-        state, history, i = carry
-        new = jax.vmap(select)(state.running, advance(state, x, weight, options), state)
-        moved = new.n_iter > state.n_iter
-        sound = (new.status != Status.SINGULAR) & (new.status != Status.NONFINITE)
-        row = jnp.where(moved & sound, new.stats.log_likelihood, jnp.nan)
-        return new, history.at[i].set(row), i + 1
-
-    state, history, _ = jax.lax.while_loop(keep_going, body, (state, history, jnp.zeros((), jnp.int32)))
-    return state, history
+@jax.jit
+def _row_weight(weight: Array) -> Array:
+    return jnp.sum(weight) / jnp.sum(weight > 0)
 
 
 @jax.jit
@@ -86,16 +73,25 @@ def _pack(state: EMState, index: Array) -> EMState:
     return take(state, index)
 
 
-def run_lanes(starts: GMMParams, x: Array, weight: Array, options: EMOptions) -> LanesResult:
+@jax.jit
+def _resume(state: EMState) -> EMState:
+    return jax.vmap(resume)(state)
+
+
+def run_lanes(starts: GMMParams, x: Array, weight: Array, options: EMOptions, kernel: str = "auto") -> LanesResult:
     """Run every lane to its stop, as many at a time as memory allows.
 
-    starts: parameters with a leading lane axis L, all of one family and one padded K. x (N, D) and
-    weight (N) are shared by all lanes. Returns a `LanesResult` in the order of the starts.
+    starts: parameters with a leading lane axis L, all of one family and one padded K. x (N, D), about their mean,
+    and weight (N) are shared by all lanes. kernel: a name in `KERNELS`, or "auto": `features` where its loss of
+    digits is bounded, `whitening` otherwise. Returns a `LanesResult` in the order of the starts.
     """
     n_lanes = starts.weights.shape[0]
+    options = replace(options, row_weight=_row_weight(weight))
     per_lane = starts.n_components * starts.n_features * MIN_BLOCK * x.dtype.itemsize
     chunk = max(1, LANE_BYTES // per_lane)
-    parts = [_run_batch(take(starts, slice(i, i + chunk)), x, weight, options) for i in range(0, n_lanes, chunk)]
+    parts = [
+        _run_batch(take(starts, slice(i, i + chunk)), x, weight, options, kernel) for i in range(0, n_lanes, chunk)
+    ]
     if len(parts) == 1:
         return parts[0]
     longest = max(part.history.shape[1] for part in parts)
@@ -106,53 +102,79 @@ def run_lanes(starts: GMMParams, x: Array, weight: Array, options: EMOptions) ->
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *padded)
 
 
-def _run_batch(starts: GMMParams, x: Array, weight: Array, options: EMOptions) -> LanesResult:
-    """Lanes that fit into memory together: bursts, retirement, re-packing."""
+def _run_batch(starts: GMMParams, x: Array, weight: Array, options: EMOptions, kernel: str) -> LanesResult:
+    """Lanes that fit into memory together: with `features` as long as that is precise, then with `whitening`."""
     n_lanes = starts.weights.shape[0]
-    state = _start(starts)
-    lanes = np.arange(n_lanes)  # which original lane sits in each place of the batch
-    result: dict[int, EMState] = {}
+    used = np.full(n_lanes, kernel, dtype="<U16")
+    if kernel == "auto":
+        options = replace(options, max_loss=np.asarray(max_lost_digits(x.dtype), x.dtype))
+        used = np.where(_features_first(starts, x, options), "features", "whitening")
+    states = jax.tree.map(np.array, _start(starts))
     history: list[np.ndarray] = []
-    limit, wasted = FIRST_BURST, 0.0
-    per_iteration = _flops(x.shape[0], starts.n_components, starts.n_features)
-    while True:
-        running = np.asarray(state.status) == Status.RUNNING
-        size = next_power_of_two(int(running.sum()))
-        if running.any() and (size > len(lanes) // 2 or wasted < REPACK_FLOPS):
-            wasted += limit * per_iteration * (len(lanes) - int(running.sum()))
-            state, rows = _burst(state, x, weight, options, np.int32(limit))
-            history.append(_scatter_history(np.asarray(rows), lanes, n_lanes))
-            limit = min(2 * limit, BURST)
-            continue
-        host = jax.tree.map(np.asarray, state)
-        result.update((int(lane), take(host, i)) for i, lane in enumerate(lanes) if not running[i])
-        if not running.any():
-            break
-        index = np.flatnonzero(running)
-        # Fill the bucket with copies of a finished lane: idle places cost nothing but their width.
-        idle = np.flatnonzero(~running)[: size - len(index)]
-        index = np.concatenate([index, idle])
-        state, lanes, wasted = _pack(state, index), lanes[index], 0.0
-    final = jax.tree.map(lambda *leaves: np.stack(leaves), *(result[lane] for lane in range(n_lanes)))
-    trace = np.concatenate(history, axis=1)
+    for name in ("features", "whitening"):
+        lanes = np.flatnonzero(used == name)
+        history += _run_kernel(states, lanes, x, weight, options, name)
+        halted = lanes[states.status[lanes] == Status.IMPRECISE]
+        if len(halted):
+            _put(states, halted, _resume(take(states, halted)))
+            used[halted] = "whitening"
     return LanesResult(
-        params=final.best_params,
-        log_likelihood=final.best_log_likelihood,
-        classification_log_likelihood=final.best_classification,
-        n_iter=final.n_iter,
-        status=final.status,
-        history=trace,
+        params=states.best_params,
+        log_likelihood=states.best_log_likelihood,
+        classification_log_likelihood=states.best_classification,
+        n_iter=states.n_iter,
+        status=states.status,
+        history=_left_aligned(np.concatenate(history, axis=1)),
+        kernel=used,
     )
 
 
-def _flops(n_samples: int, n_components: int, n_features: int) -> float:
-    """Arithmetic of one EM iteration of one lane, roughly: products and exponentials."""
-    return n_samples * n_components * (2.0 * n_features * (n_features + 1) + 20.0)
+def _features_first(starts: GMMParams, x: Array, options: EMOptions) -> np.ndarray:
+    """Which lanes start with `features`; a lane's own start and the shape of the rows decide, not its company."""
+    if x.dtype.itemsize < 8 and x.shape[0] < FEATURES_MIN_ROWS:
+        return np.zeros(starts.weights.shape[0], bool)
+    return np.asarray(_losses(starts)) <= options.max_loss
 
 
-def _scatter_history(rows: np.ndarray, lanes: np.ndarray, n_lanes: int) -> np.ndarray:
-    """Burst log-likelihoods (BURST, places) as (n_lanes, used), NaN for lanes not in the batch."""
-    used = int(np.max(np.sum(~np.isnan(rows), axis=0), initial=0))
-    out = np.full((n_lanes, used), np.nan, rows.dtype)
-    out[lanes] = rows[:used].T
-    return out
+def _put(states: EMState, lanes: np.ndarray, part: EMState) -> None:
+    """Write the states of some lanes into the host arrays of all."""
+    jax.tree.map(lambda whole, rows: whole.__setitem__(lanes, np.asarray(rows)), states, part)
+
+
+def _run_kernel(
+    states: EMState, lanes: np.ndarray, x: Array, weight: Array, options: EMOptions, kernel: str
+) -> list[np.ndarray]:
+    """Bursts, retirement, re-packing of the `lanes` of `states` (host arrays), which end up where they stopped.
+
+    Returns log-likelihoods (all lanes, iterations) burst by burst, NaN for the others.
+    """
+    n_lanes = len(states.status)
+    state = jax.device_put(take(states, lanes))
+    history: list[np.ndarray] = []
+    limit, wasted = FIRST_BURST, 0.0
+    per_lane = iteration_flops(x.shape[0], state.params.n_components, state.params.n_features)
+    while len(lanes):
+        running = np.asarray(state.status) == Status.RUNNING
+        size = next_power_of_two(int(running.sum()))
+        if running.any() and (size > len(lanes) // 2 or wasted < REPACK_FLOPS):
+            state, rows = burst(state, x, weight, options, limit, kernel)
+            wasted += len(rows) * per_lane * (len(lanes) - int(running.sum()))
+            history.append(np.full((n_lanes, len(rows)), np.nan, rows.dtype))
+            history[-1][lanes] = rows.T
+            limit = min(2 * limit, BURST)
+            continue
+        _put(states, lanes[~running], take(jax.tree.map(np.asarray, state), ~running))
+        index = np.flatnonzero(running)
+        if len(index):
+            # Fill the bucket with copies of a finished lane: idle places cost nothing but their width.
+            idle = np.flatnonzero(~running)[: size - len(index)]
+            index = np.concatenate([index, idle])
+            state = _pack(state, index)
+        lanes, wasted = lanes[index], 0.0
+    return history
+
+
+def _left_aligned(history: np.ndarray) -> np.ndarray:
+    """Rows with their numbers first and the NaN of idle iterations last."""
+    order = np.argsort(np.isnan(history), axis=1, kind="stable")
+    return np.take_along_axis(history, order, axis=1)[:, : int(np.max(np.sum(~np.isnan(history), axis=1), initial=0))]

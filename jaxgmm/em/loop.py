@@ -15,9 +15,10 @@ from jax import Array
 
 from jaxgmm._numerics import DECREASE_FACTOR, as_floating, noise_level
 from jaxgmm._options import EMOptions
-from jaxgmm._pytree import pytree
+from jaxgmm._pytree import pytree, replace
 from jaxgmm._status import Status
-from jaxgmm.params import GMMParams, factorize, is_sound
+from jaxgmm.kernels import lost_digits
+from jaxgmm.params import Factors, GMMParams, factorize, is_sound
 from jaxgmm.stats import SuffStats, collect
 from jaxgmm.steps import m_step
 
@@ -28,7 +29,8 @@ class EMState:
 
     params, stats: the current mixture and its statistics. best_params, best_log_likelihood,
     best_classification: the state of highest log-likelihood seen (with reg_covar > 0 the plain update may
-    lower it). n_iter: M-steps done, -1 before the E-step at the start. status: a `Status` code.
+    lower it). n_iter: M-steps done, -1 before the E-step at the start. status: a `Status` code. fresh: `stats`
+    do not belong to `params` (a start, or another kernel takes over), so that the next step is an E-step alone.
     """
 
     params: GMMParams
@@ -38,6 +40,7 @@ class EMState:
     best_classification: Array
     n_iter: Array
     status: Array
+    fresh: Array
 
     @property
     def running(self) -> Array:
@@ -77,63 +80,93 @@ def init_state(params: GMMParams, x_dtype: Any) -> EMState:
         best_classification=zero,
         n_iter=_int32(-1),
         status=_int32(Status.RUNNING),
+        fresh=jnp.asarray(True),
     )
 
 
-def _stop_code(change: Array, state: EMState, stats: SuffStats, unit: Array, options: EMOptions) -> Array:
-    """CONVERGED, DECREASED, MAX_ITER or RUNNING after a sound iteration.
+def resume(state: EMState) -> EMState:
+    """The lane set running again from its parameters, its statistics to be collected anew."""
+    unknown = jnp.full_like(state.stats.log_likelihood, -jnp.inf)
+    return replace(
+        state,
+        stats=replace(state.stats, log_likelihood=unknown),
+        status=_int32(Status.RUNNING),
+        fresh=jnp.asarray(True),
+    )
 
-    unit: the mean weight of a row; it is the 1 of |Δℓ| <= tol (1 + |ℓ|), so that the rule does not depend on
-    the scale of the weights.
-    """
-    log_likelihood = stats.log_likelihood
-    noise = noise_level(log_likelihood, stats.weight_sum)
-    relative = options.tol * (unit + jnp.abs(log_likelihood))
+
+def _stop_code(change: Array, n_iter: Array, stats: SuffStats, noise: Array, options: EMOptions) -> Array:
+    """CONVERGED, DECREASED, MAX_ITER or RUNNING after a sound iteration, the `n_iter`-th."""
+    relative = options.tol * (options.row_weight + jnp.abs(stats.log_likelihood))
     absolute = options.tol_mean * stats.weight_sum
     # The change from a fresh lane's -inf is +inf: never converged.
     converged = jnp.abs(change) <= jnp.maximum(jnp.maximum(relative, absolute), noise)
     # With reg_covar > 0 the update maximises a penalised likelihood, so a fall is no fault.
     decreased = (change < -DECREASE_FACTOR * noise) & (options.reg_covar == 0)
-    exhausted = state.n_iter + 1 >= options.max_iter
     return jnp.select(
-        [converged, decreased, exhausted], [Status.CONVERGED, Status.DECREASED, Status.MAX_ITER], Status.RUNNING
+        [converged, decreased, n_iter >= options.max_iter],
+        [Status.CONVERGED, Status.DECREASED, Status.MAX_ITER],
+        Status.RUNNING,
     )
 
 
-def step(state: EMState, x: Array, weight: Array, options: EMOptions, block_size: int | None = None) -> EMState:
-    """One EM iteration of one lane (an E-step alone for a fresh one), rows in blocks of `block_size`.
-
-    A bad step sets the stop code and leaves the last sound state in place.
-    """
-    fresh = state.n_iter < 0
+def propose(state: EMState, options: EMOptions) -> tuple[GMMParams, Factors]:
+    """The first part of an iteration: the next parameters (a fresh lane's own) and their factors."""
     update = m_step(state.params, state.stats, options.reg_covar)
-    params = jax.tree.map(lambda a, b: jnp.where(fresh, a, b), state.params, update)
+    params = jax.tree.map(lambda a, b: jnp.where(state.fresh, a, b), state.params, update)
     # Without the barrier the compiler may compute the update twice, differently rounded, and the covariance
     # that was factorised and found sound is not the one that is kept.
     params = jax.lax.optimization_barrier(params)
     factors = factorize(params)
-    stats = collect(factors, x, weight, block_size)
+    return params, replace(factors, log_norm=factors.log_norm - options.log_volume)
+
+
+def settle(
+    state: EMState, params: GMMParams, factors: Factors, stats: SuffStats, options: EMOptions, kernel: str
+) -> EMState:
+    """The last part of an iteration: accept what was proposed and collected, or stop.
+
+    A bad step sets the stop code and leaves the last sound state in place.
+    """
     log_likelihood = stats.log_likelihood
-    finite = jnp.isfinite(log_likelihood)
-    regular = is_sound(params, factors, params.means - state.params.means)
-    sound = regular & finite
-    failure = jnp.where(regular, Status.NONFINITE, Status.SINGULAR)
-    change = log_likelihood - state.stats.log_likelihood
-    unit = stats.weight_sum / jnp.sum(weight > 0)
-    code = _stop_code(change, state, stats, unit, options)
+    loss = lost_digits(params, factors) if kernel == "features" else jnp.zeros_like(log_likelihood)
+    precise = (loss <= options.max_loss) | jnp.isinf(options.max_loss)
+    shift = jnp.where(state.fresh, 0.0, params.means - state.stats.pivot)
+    regular = is_sound(params, factors, shift)
+    sound = precise & regular & jnp.isfinite(log_likelihood)
+    failure = jnp.select([~precise, ~regular], [Status.IMPRECISE, Status.SINGULAR], Status.NONFINITE)
+    # A lane taken over from another kernel repeats its last E-step.
+    n_iter = state.n_iter + jnp.where((state.fresh & (state.n_iter >= 0)) | ~precise, 0, 1)
+    noise = noise_level(log_likelihood, stats.weight_sum, loss)
+    code = _stop_code(log_likelihood - state.stats.log_likelihood, n_iter, stats, noise, options)
     # Within rounding the later state is the better one: it is closer to the fixed point.
-    better = sound & (log_likelihood > state.best_log_likelihood - noise_level(log_likelihood, stats.weight_sum))
+    better = sound & (log_likelihood > state.best_log_likelihood - noise)
     moved = EMState(
         params=params,
         stats=stats,
         best_params=jax.tree.map(lambda a, b: jnp.where(better, a, b), params, state.best_params),
         best_log_likelihood=jnp.where(better, log_likelihood, state.best_log_likelihood),
         best_classification=jnp.where(better, stats.classification_log_likelihood, state.best_classification),
-        n_iter=state.n_iter + 1,
+        n_iter=n_iter,
         status=code.astype(jnp.int32),
+        fresh=jnp.zeros_like(state.fresh),
     )
-    stopped = EMState(**{**vars(state), "n_iter": state.n_iter + 1, "status": failure.astype(jnp.int32)})
+    stopped = replace(state, n_iter=n_iter, status=failure.astype(jnp.int32))
     return select(sound, moved, stopped)
+
+
+def step(
+    state: EMState,
+    x: Array,
+    weight: Array,
+    options: EMOptions,
+    block_size: int | None = None,
+    kernel: str = "whitening",
+) -> EMState:
+    """One EM iteration of one lane (an E-step alone for a fresh one), rows in blocks of `block_size`."""
+    params, factors = propose(state, options)
+    stats = collect(factors, x, weight, block_size, kernel=kernel)
+    return settle(state, params, factors, stats, options, kernel)
 
 
 def run_em(
@@ -160,6 +193,9 @@ def run_em(
         tol_mean=jnp.asarray(options.tol_mean, x.dtype),
         reg_covar=jnp.asarray(options.reg_covar, x.dtype),
         max_iter=jnp.asarray(options.max_iter, jnp.int32),
+        max_loss=jnp.asarray(options.max_loss, x.dtype),
+        log_volume=jnp.asarray(options.log_volume, x.dtype),
+        row_weight=jnp.sum(weight) / jnp.sum(weight > 0),
     )
     return jax.lax.while_loop(
         lambda state: state.running,

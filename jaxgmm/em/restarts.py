@@ -103,6 +103,7 @@ def summarise(lanes: LanesResult, rows: Rows, n_components: int, init: str, opti
         restart_n_iter=np.asarray(lanes.n_iter),
         restart_history=lanes.history,
         best_restart=i,
+        kernel=str(lanes.kernel[i]),
         init=init,
         options={name: getattr(options, name).item() for name in ("tol", "tol_mean", "reg_covar", "max_iter")},
     )
@@ -116,6 +117,7 @@ def fit_rows(
     init: str | Sequence[GMMParams],
     keys: jax.Array,
     options: EMOptions,
+    kernel: str = "auto",
 ) -> dict[int, FitResult | FitError]:
     """Fit every component count; all (count, restart) pairs of one padded size are lanes of one program.
 
@@ -129,7 +131,7 @@ def fit_rows(
             starts = random_starts(rows, keys, active, init, covariance_type, options.reg_covar)
         else:
             starts = given_starts(init, rows, padded)
-        lanes = run_lanes(starts, rows.x, rows.weight, options)
+        lanes = run_lanes(starts, rows.x, rows.weight, options, kernel)
         per_count = len(lanes.status) // len(counts)
         for j, n_components in enumerate(counts):
             mine = take(lanes, slice(j * per_count, (j + 1) * per_count))

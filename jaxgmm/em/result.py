@@ -24,7 +24,8 @@ class FitResult:
     n_samples: rows; weight_sum: Σ v_n (equal to n_samples without weights).
     restart_log_likelihoods, restart_status, restart_n_iter (R): every restart; one without a usable state has
     log-likelihood -inf. restart_history (R, T): log-likelihoods after 0, 1, 2 … iterations, NaN past the end.
-    best_restart: which of them is returned. init: how it was started. options: tol, reg_covar, max_iter as used.
+    best_restart: which of them is returned. kernel: the name of the kernel that the returned restart ended with.
+    init: how it was started. options: tol, reg_covar, max_iter as used.
     """
 
     params: GMMParams
@@ -37,6 +38,7 @@ class FitResult:
     restart_n_iter: np.ndarray
     restart_history: np.ndarray
     best_restart: int
+    kernel: str
     init: str
     options: dict[str, Any] = field(default_factory=dict)
 

@@ -10,7 +10,8 @@ from jax import Array
 
 from jaxgmm._status import UsageError, nearest
 from jaxgmm.init._base import StartMethod, params_from_rows
-from jaxgmm.init._centres import CentreStart, kmeans_plus_plus, lloyd, random_rows
+from jaxgmm.init._centres import CentreStart, random_rows
+from jaxgmm.init._kmeans import kmeans_plus_plus, lloyd
 from jaxgmm.init._orthant import Orthant
 from jaxgmm.init._responsibilities import RandomResponsibilities
 from jaxgmm.params import GMMParams
@@ -46,14 +47,6 @@ def get_start(name: str) -> StartMethod:
     return _METHODS[name]
 
 
-@partial(jax.jit, static_argnames="method")
-def _seed(keys: Array, x: Array, weight: Array, active: Array, *, method: str) -> Any:
-    start = get_start(method)
-    seeds = jax.vmap(lambda key: start.seed(key, x, weight, active.shape[1]))(keys)
-    refine = jax.vmap(lambda seed, mask: start.refine(seed, x, weight, mask), in_axes=(0, None))
-    return jax.vmap(refine, in_axes=(None, 0))(seeds, active)
-
-
 @partial(jax.jit, static_argnames=("method", "covariance_type"))
 def _m_step(
     seeds: Any, x: Array, weight: Array, active: Array, reg_covar: Array, *, method: str, covariance_type: str
@@ -80,8 +73,8 @@ def make_starts(
     """Starting parameters for every (active mask, key) pair, leading lane axis J·R in that order.
 
     keys: (R) random keys. active: (J, K) bool. The random part is drawn once per key and shared by the
-    masks. Weights of inactive components are exactly 0. Two programs: the seeds do not depend on the
-    covariance family, so a sweep over families compiles the expensive one once.
+    masks. Weights of inactive components are exactly 0. Two steps: the seeds do not depend on the covariance
+    family, so a sweep over families compiles them once.
     """
-    seeds = _seed(keys, x, weight, active, method=method)
+    seeds = get_start(method).seeds(keys, x, weight, active)
     return _m_step(seeds, x, weight, active, reg_covar, method=method, covariance_type=covariance_type)

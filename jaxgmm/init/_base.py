@@ -1,4 +1,4 @@
-"""What a start is: per-restart random aux, then responsibilities of rows, then one M-step."""
+"""What a start is: seeds per restart, then responsibilities of rows, then one M-step."""
 
 from __future__ import annotations
 
@@ -32,22 +32,22 @@ class StartRows(NamedTuple):
 
 
 class StartMethod(Protocol):
-    """One way to start. Compiled code only: no Python branches on values."""
+    """One way to start."""
 
     name: str
     random: bool
     """Whether different keys give different starts."""
 
-    def seed(self, key: Array, x: Array, weight: Array, n_components: int) -> Any:
-        """The part that a sweep shares between component counts: the first J of K seeds serve J components."""
-        ...
+    def seeds(self, keys: Array, x: Array, weight: Array, active: Array) -> Any:
+        """What the start finds before a covariance family is known, leading axes (J, R) for masks and keys.
 
-    def refine(self, seeds: Any, x: Array, weight: Array, active: Array) -> Any:
-        """Improve the seeds for one component count, before any covariance family is known."""
+        Called on the host. What is random is drawn once per key and shared by the masks: the first J of K seeds
+        serve J components.
+        """
         ...
 
     def rows(self, seeds: Any, x: Array, weight: Array, active: Array) -> StartRows:
-        """Responsibilities for the components where `active` (K) holds."""
+        """Responsibilities for the components where `active` (K) holds, from the seeds of one lane; compiled."""
         ...
 
 

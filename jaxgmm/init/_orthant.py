@@ -35,6 +35,7 @@ class OrthantSeeds(NamedTuple):
     counts: Array
 
 
+@jax.jit
 def orthant_seeds(x: Array, weight: Array) -> OrthantSeeds:
     """Count the weight in each orthant about the weighted mean and rank the orthants."""
     codes = orthant_codes(x, weighted_mean(x, weight))
@@ -50,11 +51,9 @@ class Orthant:
     name = "orthant"
     random = False
 
-    def seed(self, key: Array, x: Array, weight: Array, n_components: int) -> OrthantSeeds:
-        return orthant_seeds(x, weight)
-
-    def refine(self, seeds: OrthantSeeds, x: Array, weight: Array, active: Array) -> OrthantSeeds:
-        return seeds
+    def seeds(self, keys: Array, x: Array, weight: Array, active: Array) -> OrthantSeeds:
+        lanes = (len(active), len(keys))
+        return jax.tree.map(lambda a: jnp.broadcast_to(a, (*lanes, *a.shape)), orthant_seeds(x, weight))
 
     def rows(self, seeds: OrthantSeeds, x: Array, weight: Array, active: Array) -> StartRows:
         n_components = active.shape[0]

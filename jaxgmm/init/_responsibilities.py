@@ -15,11 +15,8 @@ class RandomResponsibilities:
     name = "random"
     random = True
 
-    def seed(self, key: Array, x: Array, weight: Array, n_components: int) -> Array:
-        return key
-
-    def refine(self, seeds: Array, x: Array, weight: Array, active: Array) -> Array:
-        return seeds
+    def seeds(self, keys: Array, x: Array, weight: Array, active: Array) -> Array:
+        return jnp.broadcast_to(keys, (len(active), *keys.shape))
 
     def rows(self, seeds: Array, x: Array, weight: Array, active: Array) -> StartRows:
         n_components = active.shape[0]

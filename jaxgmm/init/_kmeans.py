@@ -1,0 +1,266 @@
+"""k-means++ seeds and Lloyd's iteration, on all cores of a CPU or batched on an accelerator.
+
+k-means++ (Arthur and Vassilvitskii 2007), greedy over a fixed number of trials; Lloyd's iteration (1982)
+until the centres move by less than a small part of the data's variance, as in scikit-learn's KMeans.
+
+Both are passes over row blocks with little between them. A run over few rows is one program: on a CPU the runs go
+side by side, each to its own end; an accelerator takes them as one batch. Where a pass is long enough to share out,
+the host drives it instead: equal parts of the rows side by side, then the same few steps between two passes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from jaxgmm._blocks import sum_over_blocks
+from jaxgmm._numerics import MAX_BLOCK, PRECISION, default_block_size, eps, safe_divide
+from jaxgmm._parallel import side_by_side
+from jaxgmm.init._base import uniform, weighted_mean
+
+# Candidate rows per seed (scikit-learn takes 2 + log K). Fixed, so that the first J of K seeds do not depend on K.
+TRIALS = 6
+LLOYD_MAX_ITER = 100
+LLOYD_TOL = 1e-4
+
+# Closenesses (rows x centres) worth a call of their own, and the largest number of calls that share a pass.
+_PART_CELLS = 1 << 18
+_MAX_PARTS = 64
+
+
+def block_rows(n_rows: int, n_components: int, itemsize: int) -> int:
+    """Rows per block: a divisor of N (padded, it has a large power of two) whose K x B work stays in cache."""
+    return math.gcd(n_rows, default_block_size(n_components, 1, itemsize))
+
+
+def row_parts(x: Array, n_components: int) -> int:
+    """Equal parts that the rows are shared out in: the shapes decide, so that a sum has the same bits on any CPU."""
+    n_rows = x.shape[0]
+    if jax.default_backend() != "cpu":
+        return 1
+    wanted = min(_MAX_PARTS, n_rows * n_components // _PART_CELLS)
+    n_blocks = n_rows // block_rows(n_rows, n_components, x.dtype.itemsize)
+    return math.gcd(n_blocks, 1 << max(0, wanted.bit_length() - 1))
+
+
+def each_lane(call: Callable[..., Array], *lanes: Any) -> Any:
+    """``call`` of every lane (L, ...): side by side on a CPU, where none waits for the slowest, else as one batch."""
+    if jax.default_backend() != "cpu":
+        return jax.vmap(call)(*lanes)
+    return np.stack(side_by_side(lambda lane: call(*lane), zip(*lanes, strict=True)))
+
+
+class Seeding(NamedTuple):
+    """k-means++ between two passes, over n blocks of B rows.
+
+    nearest (n, B): squared distance to the seeds before the latest; latest (D): that seed; mass (n): Σ v_n times
+    squared distance to all seeds, per block. The distances to the latest seed are taken by the pass that follows.
+    """
+
+    nearest: Array
+    latest: Array
+    mass: Array
+
+
+def _squared_distances(rows: Array, points: Array) -> Array:
+    """|x_b − c_p|², shape (P, B), as one product; 0 where the difference drowns in the rounding of its terms."""
+    norms = jnp.sum(points * points, axis=-1)[:, None] + jnp.sum(rows * rows, axis=-1)[None, :]
+    distance = norms - 2.0 * jnp.matmul(points, rows.T, precision=PRECISION)
+    return jnp.where(distance > 4.0 * eps(rows.dtype) * norms, distance, 0.0)
+
+
+def _pick(target: Array, mass: Array, allowed: Array) -> tuple[Array, Array]:
+    """The index where the running sum of `mass` passes `target`, and how far into it the target lies.
+
+    Rounding may carry the target past the end; the last `allowed` index is meant.
+    """
+    running = jnp.cumsum(mass)
+    index = jnp.searchsorted(running, target, side="right")
+    index = jnp.minimum(index, jnp.max(jnp.where(allowed, jnp.arange(mass.shape[0]), 0)))
+    return index, target - (running[index] - mass[index])
+
+
+def draw_candidates(draws: Array, x: Array, weight: Array, state: Seeding) -> Array:
+    """Rows in proportion to weight times squared distance to the seeds, (T, D): first a block, then a row of it."""
+    n_blocks, block = state.nearest.shape
+    x, weight = x.reshape(n_blocks, block, -1), weight.reshape(n_blocks, block)
+    # No seed yet, or all rows coincide with one: plain draws.
+    some = jnp.sum(state.mass) > 0
+    mass = jnp.where(some, state.mass, jnp.sum(weight, axis=1))
+    total = jnp.sum(mass)
+
+    def draw(u: Array) -> Array:
+        i, rest = _pick(u * total, mass, mass > 0)
+        rows, w = x[i], weight[i]
+        nearest = jnp.minimum(state.nearest[i], _squared_distances(rows, state.latest[None, :])[0])
+        j, _ = _pick(rest, jnp.where(some, w * nearest, w), w > 0)
+        return rows[j]
+
+    return jax.lax.map(draw, draws)
+
+
+def begin(key: Array, x: Array, weight: Array, n_components: int) -> tuple[Array, Seeding]:
+    """Random numbers (K, T) for the candidates of each seed, and the state before the first."""
+    # All random numbers in one call: a generator inside the loop would double the time to compile.
+    draws = uniform(key, (n_components, TRIALS), x.dtype)
+    block = block_rows(x.shape[0], n_components, x.dtype.itemsize)
+    n_blocks = x.shape[0] // block
+    nearest = jnp.full((n_blocks, block), jnp.inf, x.dtype)
+    # No seed yet: a point so far away that every row is nearer to anything else.
+    nowhere = jnp.full(x.shape[1], math.sqrt(float(jnp.finfo(x.dtype).max) / (4 * x.shape[1])), x.dtype)
+    # The first seed is a plain draw, not the best of several.
+    return draws.at[0].set(draws[0, 0]), Seeding(nearest, nowhere, jnp.zeros(n_blocks, x.dtype))
+
+
+def seeding_pass(
+    x: Array, weight: Array, state: Seeding, candidates: Array, part: Array | int = 0, parts: int = 1
+) -> tuple[Array, Array]:
+    """Nearest distances with the latest seed, (n, B), and the mass that each candidate would leave, (n, T)."""
+    n_blocks, block = state.nearest.shape
+    x, weight = x.reshape(n_blocks, block, -1), weight.reshape(n_blocks, block)
+    points = jnp.concatenate([state.latest[None, :], candidates])
+
+    def one(i: Array) -> tuple[Array, Array]:
+        distance = _squared_distances(x[i], points)
+        nearest = jnp.minimum(state.nearest[i], distance[0])
+        return nearest, jnp.sum(weight[i][None, :] * jnp.minimum(nearest[None, :], distance[1:]), axis=1)
+
+    size = n_blocks // parts
+    return jax.lax.map(one, part * size + jnp.arange(size))
+
+
+def settle(passed: Sequence[tuple[Array, Array]], candidates: Array) -> Seeding:
+    """The candidate that leaves least becomes a seed."""
+    nearest, left = (jnp.concatenate(parts) for parts in zip(*passed, strict=True))
+    best = jnp.argmin(jnp.sum(left, axis=0))
+    return Seeding(nearest, candidates[best], left[:, best])
+
+
+@partial(jax.jit, static_argnames="n_components")
+def _seeds(key: Array, x: Array, weight: Array, *, n_components: int) -> Array:
+    draws, start = begin(key, x, weight, n_components)
+
+    def one(state: Seeding, u: Array) -> tuple[Seeding, Array]:
+        candidates = draw_candidates(u, x, weight, state)
+        state = settle([seeding_pass(x, weight, state, candidates)], candidates)
+        return state, state.latest
+
+    return jax.lax.scan(one, start, draws)[1]
+
+
+_begin = jax.jit(begin, static_argnames="n_components")
+_draw = jax.jit(lambda draws, i, x, weight, state: draw_candidates(draws[i], x, weight, state))
+_seeding_part = jax.jit(seeding_pass, static_argnames="parts")
+_settle = jax.jit(settle)
+
+
+def _seeds_in_parts(key: Array, x: Array, weight: Array, n_components: int, parts: int) -> np.ndarray:
+    draws, state = _begin(key, x, weight, n_components=n_components)
+    seeds = []
+    for i in range(n_components):
+        candidates = _draw(draws, i, x, weight, state)
+        call = partial(_seeding_part, x, weight, state, candidates, parts=parts)
+        state = _settle(side_by_side(call, range(parts)), candidates)
+        seeds.append(state.latest)
+    return np.stack(seeds)
+
+
+def kmeans_plus_plus(keys: Array, x: Array, weight: Array, n_components: int) -> Any:
+    """K rows drawn far apart for each key, (R, K, D): each by v_n times squared distance to those before it."""
+    parts = row_parts(x, n_components)
+    if parts > 1:
+        return np.stack([_seeds_in_parts(key, x, weight, n_components, parts) for key in keys])
+    return each_lane(lambda key: _seeds(key, x, weight, n_components=n_components), keys)
+
+
+def membership(rows: Array, centres: Array, active: Array) -> Array:
+    """Whether centre k is the nearest active one to row b, the first of equals; bool (K, B)."""
+    # |x − c|² up to |x|², which does not change the minimum.
+    offset = jnp.where(active, 0.5 * jnp.sum(centres * centres, axis=-1), jnp.inf)
+    closeness = jnp.matmul(centres, rows.T, precision=PRECISION) - offset[:, None]
+    # An argmax as two plain reductions, which vectorise; numbers as floats for the same reason.
+    number = jnp.arange(centres.shape[0], dtype=rows.dtype)[:, None]
+    closest = closeness == jnp.max(closeness, axis=0)[None, :]
+    return number == jnp.min(jnp.where(closest, number, jnp.inf), axis=0)[None, :]
+
+
+def lloyd_pass(
+    x: Array, weight: Array, centres: Array, active: Array, part: Array | None = None, parts: int = 1
+) -> tuple[Array, Array]:
+    """Weight (K) and weighted sum (K, D) of the rows nearest to each centre."""
+
+    def block(rows: Array, w: Array) -> tuple[Array, Array]:
+        share = jnp.where(membership(rows, centres, active), w[None, :], 0.0)
+        return jnp.sum(share, axis=1), jnp.matmul(share, rows, precision=PRECISION)
+
+    size = block_rows(x.shape[0], centres.shape[0], x.dtype.itemsize)
+    n_blocks = x.shape[0] // size // parts
+    span = None if part is None else (part * n_blocks, (part + 1) * n_blocks)
+    return sum_over_blocks(block, (x, weight), size, span)
+
+
+def move(centres: Array, passed: Sequence[tuple[Array, Array]]) -> tuple[Array, Array]:
+    """The means of the rows of each centre, and Σ |c' − c|²; a centre that lost its rows stays where it was."""
+    mass, total = (sum(parts[1:], parts[0]) for parts in zip(*passed, strict=True))
+    moved = jnp.where((mass > 0)[:, None], safe_divide(total, mass[:, None]), centres)
+    return moved, jnp.sum((moved - centres) ** 2)
+
+
+@jax.jit
+def shortest_move(x: Array, weight: Array) -> Array:
+    """Σ |c' − c|² that ends Lloyd's iteration: a small part of the variance per feature."""
+    mean = weighted_mean(x, weight)
+    spread = sum_over_blocks(
+        lambda r, w: jnp.sum(w * jnp.sum((r - mean[None, :]) ** 2, axis=1)), (x, weight), MAX_BLOCK
+    )
+    return LLOYD_TOL * spread / jnp.sum(weight) / x.shape[1]
+
+
+@jax.jit
+def _lloyd(x: Array, weight: Array, centres: Array, active: Array, enough: Array) -> Array:
+    def body(carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        centres, _, i = carry
+        return *move(centres, [lloyd_pass(x, weight, centres, active)]), i + 1
+
+    def keep_going(carry: tuple[Array, Array, Array]) -> Array:
+        _, shift, i = carry
+        return (shift > enough) & (i < LLOYD_MAX_ITER)
+
+    start = (centres, jnp.asarray(jnp.inf, x.dtype), jnp.zeros((), jnp.int32))
+    return jax.lax.while_loop(keep_going, body, start)[0]
+
+
+_lloyd_part = jax.jit(lloyd_pass, static_argnames="parts")
+_move = jax.jit(move)
+
+
+def _lloyd_in_parts(x: Array, weight: Array, centres: Array, active: Array, enough: Array, parts: int) -> Array:
+    limit = float(enough)
+    for _ in range(LLOYD_MAX_ITER):
+        call = partial(_lloyd_part, x, weight, centres, active, parts=parts)
+        centres, shift = _move(centres, side_by_side(call, range(parts)))
+        if not float(shift) > limit:
+            break
+    return centres
+
+
+def lloyd(x: Array, weight: Array, seeds: Array, active: Array) -> Array:
+    """Lloyd's iteration from the seeds (R, K, D) for each mask (J, K), shape (J, R, K, D)."""
+    masks = np.repeat(active, len(seeds), axis=0)
+    centres = np.tile(seeds, (len(active), 1, 1))
+    enough = shortest_move(x, weight)
+    parts = row_parts(x, seeds.shape[1])
+    if parts > 1:
+        ends: Any = np.stack(
+            [_lloyd_in_parts(x, weight, c, a, enough, parts) for c, a in zip(centres, masks, strict=True)]
+        )
+    else:
+        ends = each_lane(lambda c, a: _lloyd(x, weight, c, a, enough), centres, masks)
+    return ends.reshape(len(active), *seeds.shape)
