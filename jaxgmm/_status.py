@@ -16,6 +16,7 @@ class Status(enum.IntEnum):
     NONFINITE = 4
     DECREASED = 5
     IMPRECISE = 6
+    DROPPED = 7
 
 
 # What happened, and what to do about it.
@@ -27,12 +28,14 @@ _CAUSE: dict[Status, str] = {
     Status.NONFINITE: "stopped: the log-likelihood was no longer finite",
     Status.DECREASED: "stopped: the log-likelihood fell although reg_covar is 0, which is rounding error",
     Status.IMPRECISE: "halted: the features kernel would lose digits here, the whitening kernel goes on",
+    Status.DROPPED: "dropped: after a short run other starts were ahead",
 }
 _CURE: dict[Status, str] = {
     Status.MAX_ITER: "raise max_iter or tol",
     Status.SINGULAR: "raise reg_covar, use fewer components or a simpler covariance_type, or rescale tiny data",
     Status.NONFINITE: "rescale the data (standardize) or compute in float64",
     Status.DECREASED: "standardize the data or compute in float64",
+    Status.DROPPED: "raise keep_restarts",
 }
 
 

@@ -18,6 +18,7 @@ from jaxgmm.em.restarts import fit_rows
 from jaxgmm.em.result import FitResult, SweepResult
 from jaxgmm.functional import check_orthant_features, count_orthants, predict, rows_of, silhouette
 from jaxgmm.init import get_start
+from jaxgmm.kernels import check_kernel
 from jaxgmm.params import GMMParams, check_params
 
 CRITERIA = ("bic", "aic", "icl", "silhouette")
@@ -65,6 +66,8 @@ def fit(
     reg_covar: float = 1e-6,
     max_iter: int = 1000,
     sample_weight: Any = None,
+    kernel: str = "auto",
+    keep_restarts: int | None = None,
 ) -> FitResult:
     """Fit a Gaussian mixture by EM and return the best of `n_restarts` independent starts.
 
@@ -76,7 +79,10 @@ def fit(
     key or an integer seed; required unless the start is deterministic. n_restarts: R independent starts; a
     deterministic start runs once. init: a name in `INIT_METHODS`, or `GMMParams` to start from. tol: relative.
     reg_covar: added to covariance diagonals, data units squared. max_iter: largest number of iterations.
-    sample_weight: (N).
+    sample_weight: (N). kernel: how densities and moments are computed: ``"features"`` is faster, ``"whitening"``
+    never loses digits, ``"auto"`` takes the first where a bound computed from the parameters says that it loses
+    nothing that matters, and changes over when it no longer does. keep_restarts: after a short run only so many
+    restarts go on, the others end as DROPPED; None: all.
 
     Returns a `FitResult`; look at ``converged``, ``message`` and ``best_share``. Raises `DataError` or
     `UsageError` for input that cannot be used and `FitError` when no start gave a finite model.
@@ -92,12 +98,23 @@ def fit(
     with precision_context(rows.dtype):
         start, keys = _check_init(init, rows, [n_components], family.name, key, check_count(n_restarts, "n_restarts"))
         options = em_options(rows.dtype, tol=tol, reg_covar=reg_covar, max_iter=max_iter)
-        result = fit_rows(rows, [n_components], covariance_type=family.name, init=start, keys=keys, options=options)[
-            n_components
-        ]
+        result = fit_rows(
+            rows,
+            [n_components],
+            covariance_type=family.name,
+            init=start,
+            keys=keys,
+            options=options,
+            kernel=check_kernel(kernel),
+            keep_restarts=_check_keep(keep_restarts),
+        )[n_components]
     if isinstance(result, FitError):
         raise result
     return result
+
+
+def _check_keep(keep_restarts: int | None) -> int | None:
+    return None if keep_restarts is None else check_count(keep_restarts, "keep_restarts")
 
 
 def _checked_rows(x: Any, n_components: int, sample_weight: Any) -> Rows:
@@ -131,6 +148,8 @@ def sweep(
     reg_covar: float = 1e-6,
     max_iter: int = 1000,
     sample_weight: Any = None,
+    kernel: str = "auto",
+    keep_restarts: int | None = None,
 ) -> SweepResult:
     """Fit every component count and covariance type, and choose by a criterion.
 
@@ -165,7 +184,16 @@ def sweep(
         start, keys = _check_init(init, rows, counts, families[0], key, check_count(n_restarts, "n_restarts"))
         options = em_options(rows.dtype, tol=tol, reg_covar=reg_covar, max_iter=max_iter)
         for name in families:
-            found = fit_rows(rows, counts, covariance_type=name, init=start, keys=keys, options=options)
+            found = fit_rows(
+                rows,
+                counts,
+                covariance_type=name,
+                init=start,
+                keys=keys,
+                options=options,
+                kernel=check_kernel(kernel),
+                keep_restarts=_check_keep(keep_restarts),
+            )
             cells += [(name, n) for n in counts]
             outcomes += [found[n] for n in counts]
     fits = tuple(None if isinstance(o, FitError) else o for o in outcomes)

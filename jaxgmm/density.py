@@ -62,7 +62,10 @@ def _per_row(params: GMMParams | Factors, x: Array, block_size: int | None, kind
             return component_log_density(factors, delta).T
         joint = joint_log_density(factors, delta)
         if kind == "predict":
-            return jnp.argmax(joint, axis=0).astype(jnp.int32)
+            # Faster on a CPU than argmax, which does not vectorise.
+            peak = jnp.max(joint, axis=0, keepdims=True)
+            index = jax.lax.broadcasted_iota(jnp.int32, joint.shape, 0)
+            return jnp.min(jnp.where(joint >= peak, index, n_components - 1), axis=0)
         log_sum, resp, _ = normalise(joint)
         if kind == "log_prob":
             return log_sum

@@ -12,16 +12,22 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxgmm import criteria as _criteria, density as _density, sampling as _sampling, steps as _steps
 from jaxgmm._checks import check_count, check_data, check_key, check_weights, is_traced, precision_context
 from jaxgmm._numerics import next_power_of_two
+from jaxgmm._parallel import side_by_side
 from jaxgmm._status import DataError, UsageError
 from jaxgmm.data.rows import Rows, pad_rows, pad_vector, prepare_rows
 from jaxgmm.init._orthant import MAX_FEATURES, MIN_SHARE, orthant_seeds
 from jaxgmm.params import Factors, GMMParams, as_dtype
 from jaxgmm.stats import SuffStats
+
+# Rows of the pieces that a table is cut into. The largest is long enough to make the cost of a call small, and
+# short enough for the output of a piece to stay in cache until it is copied to its place.
+_PIECES = (1 << 7, 1 << 9, 1 << 11, 1 << 13, 1 << 14)
 
 
 def rows_of(x: np.ndarray, sample_weight: Any) -> Rows:
@@ -36,21 +42,72 @@ def _common_dtype(params: GMMParams | Factors, x: np.ndarray) -> np.dtype:
     return np.result_type(np.float32, np.dtype(params.means.dtype), x.dtype)
 
 
+def _pieces(n_rows: int) -> list[tuple[int, int]]:
+    """Start and padded size of the pieces of a table: the largest that fit, or one more than half full."""
+    pieces, start = [], 0
+    while start < n_rows:
+        rest = n_rows - start
+        largest = max((size for size in _PIECES if size <= rest), default=_PIECES[0])
+        size = next((size for size in _PIECES if size // 2 < rest <= size), largest)
+        pieces.append((start, size))
+        start += size
+    return pieces
+
+
+@functools.cache
+def _compiled(fn: Callable[..., jax.Array]) -> Any:
+    return jax.jit(fn, static_argnames="block_size")
+
+
+def map_rows(
+    fn: Callable[..., jax.Array],
+    params: GMMParams | Factors,
+    rows: np.ndarray,
+    *,
+    convert: Callable[[np.ndarray], np.ndarray] | None = None,
+    block_size: int | None = None,
+) -> np.ndarray:
+    """A density function (params, x) -> one output per row, over checked rows (N, D), piece by piece on all cores.
+
+    Beside the result nothing that is made has more rows than a piece, and a few programs, one per size of a piece,
+    serve tables of every length. convert: what a piece of the rows goes through first.
+    """
+    n_features, dtype = rows.shape[1], _common_dtype(params, rows)
+    params, program, pieces = as_dtype(params, dtype), _compiled(fn), _pieces(len(rows))
+
+    def fill(piece: tuple[int, int]) -> None:
+        start, size = piece
+        part = rows[start : start + size]
+        part = (part if convert is None else convert(part)).astype(dtype, copy=False)
+        if len(part) < size:
+            part = np.concatenate([part, np.zeros((size - len(part), n_features), dtype)])
+        # Cut at the end of the table: what lies beyond are answers for padding.
+        place = result[start : start + size]
+        place[:] = np.asarray(program(params, part, block_size=block_size))[: len(place)]
+
+    with precision_context(dtype):
+        largest = jax.ShapeDtypeStruct((pieces[0][1], n_features), dtype)
+        one = program.eval_shape(params, largest, block_size=block_size)
+        result = np.empty((len(rows), *one.shape[1:]), one.dtype)
+        side_by_side(fill, pieces)
+    return result
+
+
 def _per_row(fn: Callable[..., jax.Array]) -> Callable[..., Any]:
     """A public version of a density function (params, x) -> per-row output."""
-    compiled = jax.jit(fn, static_argnames="block_size")
 
     @functools.wraps(fn)
     def public(params: GMMParams | Factors, x: Any, *, block_size: int | None = None) -> Any:
         if is_traced(params, x):
             return fn(params, x, block_size=block_size)
-        rows = check_data(x, n_features=params.n_features)
-        dtype = _common_dtype(params, rows)
-        with precision_context(dtype):
-            out = compiled(as_dtype(params, dtype), pad_rows(rows, dtype), block_size=block_size)
-            return np.array(np.asarray(out)[: len(rows)])
+        return map_rows(fn, params, check_data(x, n_features=params.n_features), block_size=block_size)
 
     return public
+
+
+def one_minus_largest(params: GMMParams | Factors, x: Any, *, block_size: int | None = None) -> jax.Array:
+    """1 − max_k r_nk: the probability that `predict` is wrong if the model is right, shape (N)."""
+    return 1.0 - jnp.max(_density.responsibilities(params, x, block_size=block_size), axis=1)
 
 
 log_prob = _per_row(_density.log_prob)
@@ -58,6 +115,7 @@ component_log_prob = _per_row(_density.component_log_prob)
 responsibilities = _per_row(_density.responsibilities)
 log_responsibilities = _per_row(_density.log_responsibilities)
 predict = _per_row(_density.predict)
+uncertainty = _per_row(one_minus_largest)
 
 _compiled_e_step = jax.jit(_steps.e_step, static_argnames="block_size")
 _compiled_m_step = jax.jit(_steps.m_step)
@@ -123,14 +181,15 @@ def score(params: GMMParams, x: Any, sample_weight: Any = None) -> float:
 
     params: the mixture. x: (N, D) rows in data units. sample_weight: (N) weights >= 0 or None.
     """
-    values = log_prob(params, x)
+    return weighted_mean(log_prob(params, x), sample_weight)
+
+
+def weighted_mean(values: np.ndarray, sample_weight: Any) -> float:
+    """Σ v_n a_n / Σ v_n in double precision; None weighs all alike."""
+    if sample_weight is None:
+        return float(np.mean(values, dtype=np.float64))
     weight = check_weights(sample_weight, len(values), values.dtype)
     return float(np.sum(weight * values, dtype=np.float64) / np.sum(weight, dtype=np.float64))
-
-
-def uncertainty(params: GMMParams | Factors, x: Any) -> np.ndarray:
-    """1 − max_k r_nk: the probability that `predict` is wrong if the model is right, shape (N)."""
-    return np.asarray(1.0 - responsibilities(params, x).max(axis=1))
 
 
 def silhouette(x: Any, labels: Any, sample_weight: Any = None) -> float:

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgmm import functional
+from jaxgmm import density, functional
 from jaxgmm._checks import check_data, precision_context
 from jaxgmm._provenance import plain, versions
 from jaxgmm._pytree import replace
@@ -24,11 +24,18 @@ from jaxgmm._status import DataError
 from jaxgmm.em.result import FitResult
 from jaxgmm.params import GMMParams, check_params
 
-# Rows rescaled at a time, so that the double-precision copy stays small.
-_CHUNK = 1 << 16
-
 _ARRAYS = ("weights", "means", "covariances")
-_FACTS = ["init", "options", "n_samples", "weight_sum", "log_likelihood", "classification_log_likelihood", "aic", "bic"]
+_FACTS = [
+    "init",
+    "kernel",
+    "options",
+    "n_samples",
+    "weight_sum",
+    "log_likelihood",
+    "classification_log_likelihood",
+    "aic",
+    "bic",
+]
 _FACTS += ["icl", "n_parameters", "n_iter", "message", "converged", "restart_log_likelihoods"]
 
 
@@ -135,19 +142,25 @@ class Model:
 
     def log_prob(self, x: Any) -> Any:
         """log p(x_n) in nats, a density per data unit: (N). x: (N, D) in data units."""
-        return functional.log_prob(self.params, self._to_z(x)) - self._log_scale
+        values = self._over(density.log_prob, x)
+        values -= self._log_scale
+        return values
 
     def responsibilities(self, x: Any) -> Any:
         """r_nk = p(k | x_n), (N, K), rows sum to 1. x: (N, D) in data units."""
-        return functional.responsibilities(self.params, self._to_z(x))
+        return self._over(density.responsibilities, x)
+
+    def uncertainty(self, x: Any) -> Any:
+        """1 − max_k r_nk, (N). x: (N, D) in data units."""
+        return self._over(functional.one_minus_largest, x)
 
     def predict(self, x: Any) -> Any:
         """The most probable component of each row, integers (N). x: (N, D) in data units."""
-        return functional.predict(self.params, self._to_z(x))
+        return self._over(density.predict, x)
 
     def score(self, x: Any, sample_weight: Any = None) -> float:
         """Mean log-likelihood Σ v_n log p(x_n) / Σ v_n, nats per row. x: (N, D); sample_weight: (N) or None."""
-        return functional.score(self.params, self._to_z(x), sample_weight) - self._log_scale
+        return functional.weighted_mean(self._over(density.log_prob, x), sample_weight) - self._log_scale
 
     def sample(self, key: Any, n: int) -> tuple[Any, Any]:
         """n independent rows in data units (n, D), dtype of the parameters, and their components (n).
@@ -165,16 +178,14 @@ class Model:
     def _log_scale(self) -> float:
         return math.fsum(np.log(self.scale))
 
-    def _to_z(self, x: Any) -> Any:
-        """(x − shift) / scale, subtracted in float64 before rounding to the computing type."""
-        if not self._rescales:
-            return x
+    def _over(self, fn: Callable[..., Any], x: Any) -> np.ndarray:
+        """A density function of z over rows in data units, rescaled a piece at a time."""
         rows = check_data(x, n_features=self.n_features)
-        z = np.empty(rows.shape, np.result_type(self.params.dtype, rows.dtype))
-        for start in range(0, len(rows), _CHUNK):
-            part = slice(start, start + _CHUNK)
-            z[part] = (rows[part] - self.shift) / self.scale
-        return z
+        return functional.map_rows(fn, self.params, rows, convert=self._to_z if self._rescales else None)
+
+    def _to_z(self, rows: np.ndarray) -> np.ndarray:
+        """(x − shift) / scale in float64; only the result is rounded to the computing type."""
+        return np.asarray((rows - self.shift) / self.scale)
 
 
 def _origin() -> dict[str, Any]:

@@ -137,6 +137,11 @@ def translate(params: GMMParams, offset: Any) -> GMMParams:
     return replace(params, means=params.means + offset)
 
 
+def rescale(params: GMMParams, scale: float) -> GMMParams:
+    """The mixture of scale · x."""
+    return replace(params, means=params.means * scale, covariances=params.covariances * scale * scale)
+
+
 def select_components(params: GMMParams, index: Any) -> GMMParams:
     """The components `index` (integers or a mask) in that order; weights are not rescaled."""
     covariances = params.covariances[index] if params.family.per_component else params.covariances

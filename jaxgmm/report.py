@@ -54,6 +54,7 @@ def summary_dict(model: Model) -> dict[str, Any]:
         "best_share",
         "restart_log_likelihoods",
         "init",
+        "kernel",
         "options",
         "seed",
         "fingerprint",

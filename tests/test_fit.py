@@ -9,6 +9,7 @@ import pytest
 
 import jaxgmm
 from jaxgmm import FitError, Status
+from jaxgmm._numerics import noise_level
 from jaxgmm._options import EMOptions
 from jaxgmm._status import describe
 from jaxgmm.data import make_cube
@@ -231,12 +232,11 @@ def test_constant_data_leave_components_empty(dtype):
 
 
 def _stop_code(before, after, reg_covar=0.0, n_iter=3, max_iter=10, tol=1e-8):
-    state = dataclasses.replace(loop.init_state(cast(start("full"), np.float32), jnp.float32), n_iter=jnp.int32(n_iter))
-    stats = dataclasses.replace(
-        state.stats, log_likelihood=jnp.float32(after), weight_sum=jnp.float32(N)
-    )  # fmt: skip
+    fresh = loop.init_state(cast(start("full"), np.float32), jnp.float32).stats
+    stats = dataclasses.replace(fresh, log_likelihood=jnp.float32(after), weight_sum=jnp.float32(N))
     options = EMOptions(tol=tol, reg_covar=reg_covar, max_iter=max_iter)
-    return Status(int(loop._stop_code(jnp.float32(after - before), state, stats, jnp.float32(1), options)))
+    noise = noise_level(stats.log_likelihood, stats.weight_sum)
+    return Status(int(loop._stop_code(jnp.float32(after - before), jnp.int32(n_iter + 1), stats, noise, options)))
 
 
 def test_every_stop_code():
@@ -299,6 +299,7 @@ def test_the_healthiest_restart_wins():
             n_iter=None,
             status=np.array(status),
             history=None,
+            kernel=None,
         )
         return best_restart(result)
 

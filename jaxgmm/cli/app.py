@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import Any
 
 from jaxgmm._status import DataError, JaxgmmError, UsageError
-from jaxgmm.cli import config, parser, rules
+from jaxgmm.cli import cache, config, parser, rules
 from jaxgmm.cli.options import RUN, Command
 from jaxgmm.cli.output import Console
 from jaxgmm.cli.parser import HelpRequested, Settings
@@ -58,6 +58,9 @@ def _run(words: list[str], console: Console) -> int:
     settings = rules.settle(command, given)
     with warnings.catch_warnings():
         _show_warnings(console)
+        complaint = cache.keep_programs()
+        if complaint:
+            console.warn(complaint)
         _function(command)(settings, console)
     return OK
 
@@ -94,6 +97,8 @@ def _show_warnings(console: Console) -> None:
         console.warn(" ".join(str(message).split()))
 
     warnings.showwarning = show
+    # A program that cannot be kept, or read again, is compiled: nothing is lost but time.
+    warnings.filterwarnings("ignore", message="Error (reading|writing) persistent compilation cache")
 
 
 def _fail(console: Console, message: str, code: int) -> int:

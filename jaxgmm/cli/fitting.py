@@ -41,6 +41,8 @@ def fit(settings: Settings, console: Console) -> None:
         reg_covar=settings["reg_covar"],
         max_iter=settings["max_iter"],
         sample_weight=table.sample_weight,
+        kernel=settings["kernel"],
+        keep_restarts=settings["keep_restarts"],
     )
     model = _finish(result, table, scaled, seed, settings, console)
     found: dict[str, Any] = {"command": "fit"}
@@ -73,6 +75,8 @@ def sweep(settings: Settings, console: Console) -> None:
         reg_covar=settings["reg_covar"],
         max_iter=settings["max_iter"],
         sample_weight=table.sample_weight,
+        kernel=settings["kernel"],
+        keep_restarts=settings["keep_restarts"],
     )
     shown = in_data_units(result, scaled.scale)
     console.result(report.sweep_text(shown))

@@ -30,6 +30,7 @@ def doctor(settings: Settings, console: Console) -> None:
     found, where = versions(), device()
     extras = {name: _version(name) for name in _EXTRAS}
     x64 = bool(jax.config.read("jax_enable_x64"))
+    kept = os.environ.get("JAX_COMPILATION_CACHE_DIR")
     lines = [f"{name:<14}{version}" for name, version in found.items()]
     lines.append(f"{'device':<14}{where['count']} x {where['kind']} ({where['platform']}), {os.cpu_count()} CPU cores")
     lines += [
@@ -37,6 +38,7 @@ def doctor(settings: Settings, console: Console) -> None:
         for name, version in extras.items()
     ]
     lines.append(f"{'64-bit switch':<14}{'on' if x64 else 'off'}; float64 data is computed in float64 either way")
+    lines.append(f"{'programs':<14}{f'kept in {kept}' if kept else 'compiled anew by every command'}")
     started = time.perf_counter()
     errors = {dtype: _known_answer(dtype) for dtype in ("float32", "float64")}
     seconds = time.perf_counter() - started
@@ -55,6 +57,7 @@ def doctor(settings: Settings, console: Console) -> None:
             "device": where,
             "extras": extras,
             "x64": x64,
+            "cache": kept,
             "self_check": {"ok": sound, "seconds": seconds, "errors": errors},
         }
     )

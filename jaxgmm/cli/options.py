@@ -27,6 +27,7 @@ COVARIANCE_TYPES = ("full", "tied", "diag", "spherical", "tied_diag", "tied_sphe
 MCLUST_CODES = ("VVV", "EEE", "VVI", "VII", "EEI", "EII")
 INIT_METHODS = ("kmeans", "k-means++", "random", "random_from_data", "orthant")
 CRITERIA = ("bic", "aic", "icl", "silhouette")
+KERNELS = ("auto", "features", "whitening")
 
 # Generator -> the options it takes, beside `seed`.
 GENERATORS: dict[str, tuple[str, ...]] = {
@@ -112,6 +113,8 @@ _EM = (
     Option("tol", Number(), "stop when the log-likelihood changes by less than this, relatively", 1e-8),
     Option("reg_covar", Number(), "added to the diagonal of every covariance", 1e-6),
     Option("max_iter", Whole(0), "the largest number of iterations", 1000),
+    Option("keep_restarts", Whole(1), "after a short run only so many restarts go on (default: all)"),
+    Option("kernel", Choice(KERNELS), "how densities are computed: auto, features (fast) or whitening", "auto"),
     _SEED,
 )
 _CRITERION = Option("criterion", Choice(CRITERIA), "what chooses: bic, aic, icl or silhouette", "bic")

@@ -206,6 +206,9 @@ def overview() -> str:
         "examples:",
         *(f"  {line}" for command in COMMANDS.values() for line in command.examples[:1] if command.words),
         "",
+        "Compiled programs are kept in ~/.cache/jaxgmm for the next run; the variable",
+        "JAXGMM_CACHE_DIR names another directory, or off.",
+        "",
         "Exit codes: 0 done, 1 no usable fit, 2 usage, 3 data, 130 interrupted.",
     ]
     return "\n".join(lines) + "\n"

@@ -11,6 +11,7 @@ from jaxgmm.cli import inputs, output
 from jaxgmm.cli.comparing import compare
 from jaxgmm.cli.output import Console
 from jaxgmm.cli.parser import Settings
+from jaxgmm.functional import weighted_mean
 
 
 def predict(settings: Settings, console: Console) -> None:
@@ -22,14 +23,13 @@ def predict(settings: Settings, console: Console) -> None:
     columns: list[Any] = [labels]
     found: dict[str, Any] = {"command": "predict", "source": table.source, "n_samples": len(labels)}
     array = labels
-    if settings["proba"] or settings["uncertainty"]:
-        shares = model.responsibilities(table.x)
     if settings["proba"]:
+        shares = model.responsibilities(table.x)
         names += [f"p{k}" for k in range(model.n_components)]
         columns += list(shares.T)
         array = shares
     if settings["uncertainty"]:
-        uncertain = 1.0 - shares.max(axis=1)
+        uncertain = model.uncertainty(table.x)
         names.append("uncertainty")
         columns.append(uncertain)
         array = uncertain
@@ -45,7 +45,7 @@ def score(settings: Settings, console: Console) -> None:
     model = inputs.load_model(settings)
     table = inputs.rows_for(model, settings)
     values = model.log_prob(table.x)
-    mean = model.score(table.x, table.sample_weight)
+    mean = weighted_mean(values, table.sample_weight)
     weight = float(len(values) if table.sample_weight is None else table.sample_weight.sum())
     console.result(
         f"rows                  {len(values):>20}\n"

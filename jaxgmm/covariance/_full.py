@@ -2,12 +2,37 @@
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 
 from jaxgmm import linalg
 from jaxgmm._numerics import PRECISION, safe_divide
 from jaxgmm.covariance import _pairs
+
+# Features up to which a CPU is faster with the triangle written out than with a batch of small products.
+MAX_UNROLLED = 16
+
+
+def _by_products(delta: Array, factor: Array) -> Array:
+    white = jnp.einsum("kij,kib->kjb", factor, delta, precision=PRECISION)
+    return jnp.sum(white * white, axis=1)
+
+
+def _by_components(delta: Array, factor: Array) -> Array:
+    """Σ_j (Σ_{i<=j} U_ij δ_i)² in one pass over the rows, a component at a time."""
+
+    def distance(args: tuple[Array, Array]) -> Array:
+        rows, upper = args
+        total = jnp.zeros_like(rows[0])
+        for j in range(rows.shape[0]):
+            white = upper[0, j] * rows[0]
+            for i in range(1, j + 1):
+                white += upper[i, j] * rows[i]
+            total += white * white
+        return total
+
+    return jax.lax.map(distance, (delta, factor))
 
 
 class Full:
@@ -42,8 +67,9 @@ class Full:
         return linalg.half_log_det(factor)
 
     def squared_distance(self, delta: Array, factor: Array) -> Array:
-        white = jnp.einsum("kij,kib->kjb", factor, delta, precision=PRECISION)
-        return jnp.sum(white * white, axis=1)
+        if delta.shape[1] > MAX_UNROLLED:
+            return _by_products(delta, factor)
+        return jax.lax.platform_dependent(delta, factor, cpu=_by_components, default=_by_products)
 
     def precisions(self, factor: Array) -> Array:
         return jnp.matmul(factor, jnp.swapaxes(factor, -1, -2), precision=PRECISION)

@@ -1,7 +1,14 @@
-"""Rows ready for the device: centred in double precision, padded to a shape bucket with weight 0."""
+"""Rows ready for the device: centred and scaled in double precision, padded to a shape bucket with weight 0.
+
+    z = (x − offset) / scale
+
+The scale is one power of two for all columns, so dividing by it rounds nothing, and distances keep their ratios;
+it only takes squares of very large or very small data away from the ends of the floating range.
+"""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,22 +16,27 @@ import jax
 import numpy as np
 
 from jaxgmm._numerics import row_bucket
+from jaxgmm._options import EMOptions
+from jaxgmm._pytree import replace
 
 # Rows converted at a time, so that the double-precision copy stays small.
 _CHUNK = 1 << 16
+# Smallest binary exponent of a scale, by the bytes of the type.
+_MIN_EXPONENT = {4: -48, 8: -400}
 
 
 @dataclass(frozen=True)
 class Rows:
     """Data as the compiled code sees it.
 
-    x (N', D) and weight (N') on the device, N' >= N padded with weight-0 rows; `offset` (D), float64, was
-    subtracted from the data. n_samples N, n_used rows of positive weight, weight_sum Σ v_n.
+    x (N', D), the z above, and weight (N') on the device, N' >= N padded with weight-0 rows. offset (D) float64,
+    scale a power of two. n_samples N, n_used rows of positive weight, weight_sum Σ v_n.
     """
 
     x: jax.Array
     weight: jax.Array
     offset: np.ndarray
+    scale: float
     n_samples: int
     n_used: int
     weight_sum: float
@@ -39,14 +51,22 @@ class Rows:
         """D."""
         return int(self.x.shape[1])
 
+    def options(self, options: EMOptions) -> EMOptions:
+        """Options for EM on z that mean the same as `options` for x."""
+        return replace(
+            options,
+            reg_covar=np.asarray(options.reg_covar / self.scale / self.scale, self.dtype),
+            log_volume=np.asarray(self.n_features * math.log(self.scale), self.dtype),
+        )
 
-def pad_rows(x: np.ndarray, dtype: Any, offset: np.ndarray | None = None) -> np.ndarray:
-    """x − offset in `dtype`, followed by zero rows up to the bucket size; the only copy of the data made."""
+
+def pad_rows(x: np.ndarray, dtype: Any, offset: np.ndarray | None = None, scale: float = 1.0) -> np.ndarray:
+    """(x − offset) / scale in `dtype`, followed by zero rows up to the bucket size; the only copy of the data made."""
     n_samples, n_features = x.shape
     padded = np.zeros((row_bucket(n_samples), n_features), dtype)
     for start in range(0, n_samples, _CHUNK):
         part = x[start : start + _CHUNK]
-        padded[start : start + len(part)] = part if offset is None else part.astype(np.float64) - offset
+        padded[start : start + len(part)] = part if offset is None else (part.astype(np.float64) - offset) / scale
     return padded
 
 
@@ -58,17 +78,27 @@ def pad_vector(values: np.ndarray, dtype: Any) -> np.ndarray:
 
 
 def prepare_rows(x: np.ndarray, weight: np.ndarray) -> Rows:
-    """Centre about the weighted mean and pad; call inside the 64-bit context that the dtype of x asks for."""
+    """Centre about the weighted mean, scale and pad; call inside the 64-bit context that the dtype of x asks for."""
     total = float(np.sum(weight, dtype=np.float64))
     mean = np.zeros(x.shape[1])
     for start in range(0, len(x), _CHUNK):
         share = weight[start : start + _CHUNK].astype(np.float64) / total
         mean += share @ x[start : start + _CHUNK].astype(np.float64)
+    largest = max(
+        float(np.abs(x[start : start + _CHUNK].astype(np.float64) - mean).max()) for start in range(0, len(x), _CHUNK)
+    )
+    scale = _power_of_two(largest, x.dtype)
     return Rows(
-        x=jax.device_put(pad_rows(x, x.dtype, mean)),
+        x=jax.device_put(pad_rows(x, x.dtype, mean, scale)),
         weight=jax.device_put(pad_vector(weight, x.dtype)),
         offset=mean,
+        scale=scale,
         n_samples=len(x),
         n_used=int(np.count_nonzero(weight)),
         weight_sum=total,
     )
+
+
+def _power_of_two(largest: float, dtype: Any) -> float:
+    """The power of two next above the largest deviation; not so small that reg_covar / scale² would overflow."""
+    return 2.0 ** max(math.frexp(largest)[1], _MIN_EXPONENT[np.dtype(dtype).itemsize])

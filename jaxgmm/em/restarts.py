@@ -11,16 +11,18 @@ import numpy as np
 
 from jaxgmm._numerics import next_power_of_two
 from jaxgmm._options import EMOptions
-from jaxgmm._pytree import take
+from jaxgmm._pytree import replace, take
 from jaxgmm._status import FitError, Status, describe_failure
 from jaxgmm.data.rows import Rows
 from jaxgmm.em.lanes import LanesResult, run_lanes
 from jaxgmm.em.result import FitResult
 from jaxgmm.init import make_starts
-from jaxgmm.params import GMMParams, as_dtype, pad_components, select_components, translate
+from jaxgmm.params import GMMParams, as_dtype, pad_components, rescale, select_components, translate
 
 # Device memory that the starts of one chunk of restarts may take (distances of every row to its seeds).
 _START_BYTES = 1 << 29
+# Iterations of the short run after which the less promising restarts may be dropped.
+SHORT_RUN = 15
 # Component counts up to this share one padded size; beyond it sizes are padded to powers of two.
 _MIN_BUCKET = 8
 
@@ -63,10 +65,20 @@ def random_starts(
     )
 
 
+def in_row_units(params: GMMParams, rows: Rows) -> GMMParams:
+    """Parameters in data units as those of the centred, scaled rows (float64)."""
+    return rescale(translate(as_dtype(params, np.float64), -rows.offset), 1.0 / rows.scale)
+
+
+def in_data_units(params: GMMParams, rows: Rows) -> GMMParams:
+    """Parameters of the centred, scaled rows as those of the data, in the dtype of the rows."""
+    return as_dtype(translate(rescale(as_dtype(params, np.float64), rows.scale), rows.offset), rows.dtype)
+
+
 def given_starts(starts: Sequence[GMMParams], rows: Rows, n_components: int) -> GMMParams:
-    """Parameters in data units as lanes over centred, padded rows."""
-    centred = [pad_components(translate(as_dtype(p, np.float64), -rows.offset), n_components) for p in starts]
-    return jax.tree.map(lambda *leaves: np.stack([np.asarray(a, rows.dtype) for a in leaves]), *centred)
+    """Parameters in data units as lanes over prepared rows."""
+    prepared = [pad_components(in_row_units(p, rows), n_components) for p in starts]
+    return jax.tree.map(lambda *leaves: np.stack([np.asarray(a, rows.dtype) for a in leaves]), *prepared)
 
 
 def _preference(status: int) -> int:
@@ -74,12 +86,42 @@ def _preference(status: int) -> int:
     return {Status.CONVERGED: 2, Status.MAX_ITER: 2, Status.DECREASED: 1}.get(Status(status), 0)
 
 
+def _merit(lanes: LanesResult, i: int) -> tuple[int, float]:
+    return _preference(lanes.status[i]), lanes.log_likelihood[i]
+
+
 def best_restart(lanes: LanesResult) -> int:
     """Index of the restart to return: the healthiest, then the highest log-likelihood."""
-    return max(
-        range(len(lanes.status)),
-        key=lambda i: (_preference(lanes.status[i]), lanes.log_likelihood[i]),
-    )
+    return max(range(len(lanes.status)), key=lambda i: _merit(lanes, i))
+
+
+def run_most_promising(
+    starts: GMMParams, rows: Rows, options: EMOptions, kernel: str, per_count: int, keep: int
+) -> LanesResult:
+    """A short run of every lane, after which the `keep` best of each component count go on (short-run EM).
+
+    options: in the units of the rows. per_count: restarts of one count, neighbours among the lanes. The others end
+    as DROPPED (Biernacki, Celeux and Govaert 2003).
+    """
+    short = replace(options, max_iter=np.minimum(options.max_iter, np.int32(SHORT_RUN)))
+    lanes = run_lanes(starts, rows.x, rows.weight, short, kernel)
+    groups = np.arange(len(lanes.status)).reshape(-1, per_count)
+    ranked = [sorted(group, key=lambda i: _merit(lanes, i), reverse=True)[:keep] for group in groups]
+    unfinished = (lanes.status == Status.MAX_ITER) & (lanes.n_iter < options.max_iter)
+    chosen = np.array([i for i in np.ravel(ranked) if unfinished[i]], int)
+    status = np.where(unfinished, np.int32(Status.DROPPED), lanes.status)
+    if not len(chosen):
+        return replace(lanes, status=status)
+    rest = replace(options, max_iter=options.max_iter - np.int32(SHORT_RUN))
+    more = run_lanes(take(lanes.params, chosen), rows.x, rows.weight, rest, kernel)
+    history = np.full((len(status), lanes.history.shape[1] + more.history.shape[1] - 1), np.nan, lanes.history.dtype)
+    history[:, : lanes.history.shape[1]] = lanes.history
+    # The second run begins with the E-step that ended the first.
+    history[chosen, lanes.history.shape[1] :] = more.history[:, 1:]
+    merged = jax.tree.map(np.array, replace(lanes, status=status, history=history))
+    more = replace(more, n_iter=more.n_iter + SHORT_RUN, history=history[chosen])
+    jax.tree.map(lambda whole, part: whole.__setitem__(chosen, part), merged, more)
+    return merged
 
 
 def summarise(lanes: LanesResult, rows: Rows, n_components: int, init: str, options: EMOptions) -> FitResult:
@@ -90,8 +132,14 @@ def summarise(lanes: LanesResult, rows: Rows, n_components: int, init: str, opti
         raise FitError(
             f"no start gave a usable model with {n_components} components: {describe_failure(status)}", status
         )
-    centred = select_components(take(lanes.params, i), np.arange(n_components))
-    params = as_dtype(translate(as_dtype(centred, np.float64), rows.offset), rows.dtype)
+    with np.errstate(over="ignore"):
+        params = in_data_units(select_components(take(lanes.params, i), np.arange(n_components)), rows)
+    if not np.isfinite(params.covariances).all():
+        raise FitError(
+            f"the data reach {rows.scale:.3g} from their mean, and the squares of that, the covariances, do not fit "
+            f"into {rows.dtype}; divide the data by {rows.scale:.3g}",
+            Status.NONFINITE,
+        )
     return FitResult(
         params=params,
         log_likelihood=float(lanes.log_likelihood[i]),
@@ -118,21 +166,27 @@ def fit_rows(
     keys: jax.Array,
     options: EMOptions,
     kernel: str = "auto",
+    keep_restarts: int | None = None,
 ) -> dict[int, FitResult | FitError]:
     """Fit every component count; all (count, restart) pairs of one padded size are lanes of one program.
 
     init: a start method, or starting parameters (one lane each, all with the one candidate's K).
-    keys: (R), one per restart. A count for which no restart gave a usable state maps to its `FitError`.
+    keys: (R), one per restart. kernel: see `run_lanes`. keep_restarts: see `run_most_promising`. A count for which
+    no restart gave a usable state maps to its `FitError`.
     """
     results: dict[int, FitResult | FitError] = {}
+    inside = rows.options(options)
     for padded, counts in component_buckets(candidates).items():
         if isinstance(init, str):
             active = np.arange(padded) < np.asarray(counts)[:, None]
-            starts = random_starts(rows, keys, active, init, covariance_type, options.reg_covar)
+            starts = random_starts(rows, keys, active, init, covariance_type, inside.reg_covar)
         else:
             starts = given_starts(init, rows, padded)
-        lanes = run_lanes(starts, rows.x, rows.weight, options, kernel)
-        per_count = len(lanes.status) // len(counts)
+        per_count = starts.weights.shape[0] // len(counts)
+        if keep_restarts is None or keep_restarts >= per_count:
+            lanes = run_lanes(starts, rows.x, rows.weight, inside, kernel)
+        else:
+            lanes = run_most_promising(starts, rows, inside, kernel, per_count, keep_restarts)
         for j, n_components in enumerate(counts):
             mine = take(lanes, slice(j * per_count, (j + 1) * per_count))
             try:

@@ -189,6 +189,7 @@ class GaussianMixture(EstimatorProtocol):
         """Start every lane, run EM, and keep the best."""
         family = get_family(self.covariance_type)
         options = em_options(rows.dtype, tol=0.0, tol_mean=self.tol, reg_covar=self.reg_covar, max_iter=self.max_iter)
+        inside = rows.options(options)
         rng = check_random_state(self.random_state)
         if self.warm_start and hasattr(self, "converged_"):
             starts, init = given_starts([self._params()], rows, self.n_components), "warm start"
@@ -204,10 +205,11 @@ class GaussianMixture(EstimatorProtocol):
             n_init = self.n_init if get_start(self.init_params).random else 1
             keys = jax.random.split(jax.random.key(rng.randint(2**31 - 1)), n_init)
             everything = np.ones((1, self.n_components), bool)
-            starts = random_starts(rows, keys, everything, self.init_params, family.name, options.reg_covar)
+            starts = random_starts(rows, keys, everything, self.init_params, family.name, inside.reg_covar)
             starts, init = _override(starts, given, rows), self.init_params
         try:
-            result = summarise(run_lanes(starts, rows.x, rows.weight, options), rows, self.n_components, init, options)
+            lanes = run_lanes(starts, rows.x, rows.weight, inside)
+            result = summarise(lanes, rows, self.n_components, init, options)
         except FitError:
             raise self._ill_defined(rows.dtype) from None
         # A failure in the very last iteration allowed still leaves the state before it: not converged, not ill.
@@ -297,7 +299,7 @@ class GaussianMixture(EstimatorProtocol):
 
     def _total(self, X: Any, sample_weight: Any) -> tuple[float, float]:
         """Σ v_n log p(x_n) and Σ v_n."""
-        values = self.score_samples(X).astype(np.float64)
+        values = self.score_samples(X).astype(np.float64, copy=False)
         weight = validate_sample_weight(self, sample_weight, len(values), np.float64)
         return float(weight @ values), float(weight.sum())
 
@@ -354,7 +356,7 @@ class GaussianMixture(EstimatorProtocol):
     def icl(self, X: Any, sample_weight: Any = None) -> float:
         """Integrated completed likelihood on X; smaller is better."""
         total, weight_sum = self._total(X, sample_weight)
-        certainty = np.log(self.predict_proba(X).astype(np.float64).max(axis=1))
+        certainty = np.log1p(-self.uncertainty(X).astype(np.float64, copy=False))
         weight = validate_sample_weight(self, sample_weight, len(certainty), np.float64)
         return criteria.icl(total + float(weight @ certainty), self._n_parameters(), weight_sum)
 
@@ -372,15 +374,16 @@ def _half_log_det(factor: Array, *, n_components: int, n_features: int, covarian
 
 
 def _override(starts: GMMParams, given: dict[str, np.ndarray], rows: Rows) -> GMMParams:
-    """Replace the given parts in every lane of the starts (which are in centred units)."""
+    """Replace the given parts in every lane of the starts (which are in the units of the rows)."""
     lanes, dtype = starts.weights.shape[0], rows.dtype
     changes: dict[str, Any] = {}
     if "weights" in given:
         changes["weights"] = given["weights"]
     if "means" in given:
-        changes["means"] = given["means"] - rows.offset
+        changes["means"] = (given["means"] - rows.offset) / rows.scale
     if "precisions" in given:
-        changes["covariances"] = starts.family.from_precisions(jax.numpy.asarray(given["precisions"], dtype))
+        precisions = jax.numpy.asarray(given["precisions"] * rows.scale * rows.scale, dtype)
+        changes["covariances"] = starts.family.from_precisions(precisions)
     return replace(
         starts, **{name: np.broadcast_to(np.asarray(v, dtype), (lanes, *np.shape(v))) for name, v in changes.items()}
     )
