@@ -40,13 +40,13 @@ def joint_log_density(factors: Factors, delta: Array) -> Array:
     return jnp.where(active, joint, -jnp.inf)
 
 
-def normalise(joint: Array) -> tuple[Array, Array, Array]:
-    """Over components (axis 0): log-sum-exp (B), responsibilities (K, B) and the largest term (B)."""
+def normalise(joint: Array) -> tuple[Array, Array, Array, Array]:
+    """Over components (axis 0): log-sum-exp (B), responsibilities (K, B) times `total` (B), total, largest term (B)."""
     peak = jnp.max(joint, axis=0)
     anchor = jax.lax.stop_gradient(jnp.where(jnp.isfinite(peak), peak, 0.0))
     terms = jnp.exp(joint - anchor[None, :])
     total = jnp.sum(terms, axis=0)
-    return anchor + jnp.log(total), terms / total[None, :], peak
+    return anchor + jnp.log(total), terms, total, peak
 
 
 def _per_row(params: GMMParams | Factors, x: Array, block_size: int | None, kind: str) -> Array:
@@ -66,12 +66,12 @@ def _per_row(params: GMMParams | Factors, x: Array, block_size: int | None, kind
             peak = jnp.max(joint, axis=0, keepdims=True)
             index = jax.lax.broadcasted_iota(jnp.int32, joint.shape, 0)
             return jnp.min(jnp.where(joint >= peak, index, n_components - 1), axis=0)
-        log_sum, resp, _ = normalise(joint)
+        log_sum, terms, total, _ = normalise(joint)
         if kind == "log_prob":
             return log_sum
         if kind == "log_resp":
             return (joint - log_sum[None, :]).T
-        return resp.T
+        return (terms / total[None, :]).T
 
     return map_over_blocks(block, (x,), block_size)
 

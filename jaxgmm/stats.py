@@ -82,8 +82,10 @@ def collect(
     def block(rows: Array, w: Array) -> tuple[Any, dict[str, Array]]:
         view = how.view(prepared, rows)
         joint, common = how.joint(prepared, view)
-        log_sum, resp, peak = normalise(joint)
-        sums = how.sums(prepared, view, jnp.where(w[None, :] > 0, w[None, :] * resp, 0.0), w)
+        log_sum, terms, total, peak = normalise(joint)
+        # One division a row instead of one a component; a row of weight 0 is out even where it is not finite.
+        resp = jnp.where(w[None, :] > 0, terms * (w / total)[None, :], 0.0)
+        sums = how.sums(prepared, view, resp, w)
         return sums, {
             "log_likelihood": _weighted(log_sum + common, w),
             "classification_log_likelihood": _weighted(peak + common, w),

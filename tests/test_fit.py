@@ -1,6 +1,7 @@
 """What `fit` and `sweep` promise: recovery of a known mixture, stop codes, restarts, starts, tables."""
 
 import dataclasses
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -8,12 +9,12 @@ import numpy as np
 import pytest
 
 import jaxgmm
-from jaxgmm import FitError, Status
+from jaxgmm import FitError, Status, UsageError
 from jaxgmm._numerics import noise_level
 from jaxgmm._options import EMOptions
 from jaxgmm._status import describe
 from jaxgmm.data import make_cube
-from jaxgmm.em import loop
+from jaxgmm.em import loop, restarts
 from jaxgmm.em.lanes import LanesResult
 from jaxgmm.em.restarts import best_restart
 from tests.helpers import (
@@ -533,3 +534,70 @@ def test_weights_of_a_sweep(small):
     np.testing.assert_allclose(weighted.values, repeated.values, rtol=1e-10)
     order = match(weighted.best.params.means, repeated.best.params.means)
     assert_params_close(permuted(weighted.best.params, order), repeated.best.params, 1e-9)
+
+
+# Dropping restarts after a short run
+
+
+def test_only_the_most_promising_restarts_go_on(small):
+    fit = partial(jaxgmm.fit, small.x, K, key=3, n_restarts=8, init="random_from_data", max_iter=300)
+    every, some = fit(), fit(keep_restarts=2)
+    dropped = some.restart_status == Status.DROPPED
+    slow = every.restart_n_iter > restarts.SHORT_RUN
+    assert 0 < dropped.sum() == slow.sum() - np.sum(slow & ~dropped)
+    # Those that were dropped did the short run and no more, and their history says so.
+    assert (some.restart_n_iter[dropped] == restarts.SHORT_RUN).all()
+    history = some.restart_history
+    np.testing.assert_array_equal(np.sum(~np.isnan(history), axis=1), some.restart_n_iter + 1)
+    # The others end where they would have ended, at the same iteration.
+    kept = ~dropped
+    np.testing.assert_array_equal(some.restart_n_iter[kept], every.restart_n_iter[kept])
+    np.testing.assert_allclose(some.restart_log_likelihoods[kept], every.restart_log_likelihoods[kept], rtol=1e-12)
+    # No lane that was dropped was ahead of one that went on.
+    at_short = np.array([row[~np.isnan(row)][: restarts.SHORT_RUN + 1][-1] for row in history])
+    assert at_short[dropped].max() <= at_short[kept & slow].min() + 1e-9
+    assert some.best_restart in np.flatnonzero(kept)
+    assert not some.converged or some.status == Status.CONVERGED
+
+
+def test_a_sweep_drops_restarts_of_each_count(small):
+    found = jaxgmm.sweep(small.x, (2, K), key=3, n_restarts=8, init="random_from_data", max_iter=300, keep_restarts=1)
+    for fit in found.fits:
+        assert np.sum((fit.restart_status != Status.DROPPED) & (fit.restart_n_iter > restarts.SHORT_RUN)) <= 1
+
+
+def test_keeping_as_many_restarts_as_there_are_drops_none(small):
+    result = jaxgmm.fit(small.x, K, key=3, n_restarts=2, max_iter=30, keep_restarts=2)
+    assert Status.DROPPED not in result.restart_status
+    with pytest.raises(UsageError, match="keep_restarts"):
+        jaxgmm.fit(small.x, K, key=3, keep_restarts=0)
+
+
+# The kernel
+
+
+def test_the_kernel_is_reported_and_can_be_chosen(small):
+    by = {name: jaxgmm.fit(small.x, K, init=start("full"), kernel=name) for name in ("auto", "features", "whitening")}
+    assert by["auto"].kernel == by["features"].kernel == "features"
+    assert by["whitening"].kernel == "whitening"
+    assert by["features"].log_likelihood == pytest.approx(by["whitening"].log_likelihood, rel=1e-12)
+    with pytest.raises(UsageError, match=r"kernel 'feature'; did you mean 'features'"):
+        jaxgmm.fit(small.x, K, key=0, kernel="feature")
+
+
+# Units
+
+
+@pytest.mark.parametrize("exponent", [-300, -40, 30, 300])
+def test_a_power_of_two_changes_the_units_and_nothing_else(small, exponent):
+    """Squares of such data would leave the floating range in plain arithmetic."""
+    unit = 2.0**exponent
+    plain = jaxgmm.fit(small.x, K, init=start("full"), reg_covar=0.0, max_iter=5, tol=0.0)
+    begin = start("full")
+    begin = dataclasses.replace(begin, means=begin.means * unit, covariances=begin.covariances * unit * unit)
+    scaled = jaxgmm.fit(small.x * unit, K, init=begin, reg_covar=0.0, max_iter=5, tol=0.0)
+    np.testing.assert_array_equal(scaled.params.weights, plain.params.weights)
+    np.testing.assert_array_equal(scaled.params.means, plain.params.means * unit)
+    np.testing.assert_array_equal(scaled.params.covariances, plain.params.covariances * unit * unit)
+    volume = N * D * exponent * np.log(2.0)
+    assert scaled.log_likelihood == pytest.approx(plain.log_likelihood - volume, rel=1e-12)

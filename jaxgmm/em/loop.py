@@ -117,8 +117,7 @@ def propose(state: EMState, options: EMOptions) -> tuple[GMMParams, Factors]:
     # Without the barrier the compiler may compute the update twice, differently rounded, and the covariance
     # that was factorised and found sound is not the one that is kept.
     params = jax.lax.optimization_barrier(params)
-    factors = factorize(params)
-    return params, replace(factors, log_norm=factors.log_norm - options.log_volume)
+    return params, factorize(params)
 
 
 def settle(
@@ -128,7 +127,13 @@ def settle(
 
     A bad step sets the stop code and leaves the last sound state in place.
     """
-    log_likelihood = stats.log_likelihood
+    volume = stats.weight_sum * options.log_volume
+    log_likelihood = stats.log_likelihood - volume
+    stats = replace(
+        stats,
+        log_likelihood=log_likelihood,
+        classification_log_likelihood=stats.classification_log_likelihood - volume,
+    )
     loss = lost_digits(params, factors) if kernel == "features" else jnp.zeros_like(log_likelihood)
     precise = (loss <= options.max_loss) | jnp.isinf(options.max_loss)
     shift = jnp.where(state.fresh, 0.0, params.means - state.stats.pivot)
