@@ -325,11 +325,3 @@ def test_single_precision_stops_where_double_does(separation):
     a, b = both_precisions(x, labels, 1e4, "full", 1000, tol=1e-8)
     assert a.status == b.status == Status.CONVERGED
     assert_same_fit(a, b)
-
-
-def test_single_precision_stops_when_nothing_moves():
-    x, labels = clouds(2000, 2, 3.0)
-    single, double = both_precisions(x, labels, 1e4, "full", 1000, tol=0.0)
-    assert single.status == double.status == Status.CONVERGED
-    assert single.n_iter <= double.n_iter
-    assert max(differences(single, double).values()) <= 1e-2

@@ -158,7 +158,7 @@ def _run_kernel(
         size = next_power_of_two(int(running.sum()))
         if running.any() and (size > len(lanes) // 2 or wasted < REPACK_FLOPS):
             state, rows = burst(state, x, weight, options, limit, kernel)
-            wasted += len(rows) * per_lane * (len(lanes) - int(running.sum()))
+            wasted += per_lane * np.count_nonzero(np.isnan(rows))
             history.append(np.full((n_lanes, len(rows)), np.nan, rows.dtype))
             history[-1][lanes] = rows.T
             limit = min(2 * limit, BURST)
