@@ -1,7 +1,7 @@
 """Gaussian mixture models by EM in JAX.
 
-Functions on pytrees: `fit`, `sweep`, `e_step`, `m_step`, `em_step`, `log_prob`, `responsibilities`, `predict`,
-`sample`. A scikit-learn drop-in: `GaussianMixture`. Files: `save`, `load`. Shell: ``jaxgmm --help``.
+Functions on pytrees: `fit`, `sweep`, `fit_many`, `e_step`, `m_step`, `em_step`, `log_prob`, `responsibilities`,
+`predict`, `sample`. A scikit-learn drop-in: `GaussianMixture`. Files: `save`, `load`. Shell: ``jaxgmm --help``.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ _HOME = {
     "fit": "api",
     "sweep": "api",
     "CRITERIA": "api",
+    "fit_many": "many",
+    "ManyResult": "many",
     "FitResult": "em.result",
     "SweepResult": "em.result",
     "EMOptions": "_options",
@@ -135,6 +137,7 @@ if TYPE_CHECKING:
     )
     from jaxgmm.interop import from_sklearn as from_sklearn, to_sklearn as to_sklearn
     from jaxgmm.io import load as load, save as save
+    from jaxgmm.many import ManyResult as ManyResult, fit_many as fit_many
     from jaxgmm.model import Model as Model
     from jaxgmm.params import GMMParams as GMMParams
     from jaxgmm.stats import SuffStats as SuffStats

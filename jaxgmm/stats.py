@@ -80,7 +80,8 @@ def collect(
     prepared = how.prepare(factors)
 
     def block(rows: Array, w: Array) -> tuple[Any, dict[str, Array]]:
-        view = how.view(prepared, rows)
+        # Products of rows that count for nothing may overflow, and 0 times infinity is not nothing.
+        view = how.view(prepared, jnp.where(w[:, None] > 0, rows, 0.0))
         joint, common = how.joint(prepared, view)
         log_sum, terms, total, peak = normalise(joint)
         # One division a row instead of one a component; a row of weight 0 is out even where it is not finite.
@@ -116,7 +117,7 @@ def collect_given(
 
     def block(*args: Array) -> SuffStats:
         *data, w = args
-        delta = data[0].T[None, :, :] - pivot[:, :, None]
+        delta = jnp.where(w[:, None] > 0, data[0], 0.0).T[None, :, :] - pivot[:, :, None]
         resp = resp_of(*data).T * w[None, :]
         return SuffStats(
             resp_sum=jnp.sum(resp, axis=1),

@@ -232,12 +232,13 @@ def test_constant_data_leave_components_empty(dtype):
     np.testing.assert_allclose(result.params.covariances[0], 0.25 * np.eye(D))
 
 
-def _stop_code(before, after, reg_covar=0.0, n_iter=3, max_iter=10, tol=1e-8):
+def _stop_code(before, after, reg_covar=0.0, n_iter=3, max_iter=10, tol=1e-8, gain=0.0):
     fresh = loop.init_state(cast(start("full"), np.float32), jnp.float32).stats
     stats = dataclasses.replace(fresh, log_likelihood=jnp.float32(after), weight_sum=jnp.float32(N))
     options = EMOptions(tol=tol, reg_covar=reg_covar, max_iter=max_iter)
     noise = noise_level(stats.log_likelihood, stats.weight_sum)
-    return Status(int(loop._stop_code(jnp.float32(after - before), jnp.int32(n_iter + 1), stats, noise, options)))
+    change = jnp.float32(after - before)
+    return Status(int(loop._stop_code(change, jnp.float32(gain), jnp.int32(n_iter + 1), stats, noise, options)))
 
 
 def test_every_stop_code():
@@ -249,6 +250,10 @@ def test_every_stop_code():
     # A penalised likelihood is what rises with reg_covar above 0: a fall of the plain one is no fault.
     assert _stop_code(-100.0, -101.0, reg_covar=1e-3) == Status.RUNNING
     assert _stop_code(-100.0, -100.5, tol=0.01) == Status.CONVERGED
+    # Below the rounding of the log-likelihood it is the parameters that tell, unless no tolerance is asked for.
+    assert _stop_code(-100.0, -100.0, gain=1e-3) == Status.RUNNING
+    assert _stop_code(-100.0, -100.0, gain=1e-3, tol=0.0) == Status.CONVERGED
+    assert _stop_code(-100.0, -100.0, gain=1e-7) == Status.CONVERGED
     # A change that is no number never counts as convergence.
     assert _stop_code(-100.0, np.nan) != Status.CONVERGED
     assert _stop_code(-np.inf, -100.0) == Status.RUNNING

@@ -53,6 +53,7 @@ LAYERS = {
     "compare": 5,
     "api": 5,
     "estimators": 5,
+    "many": 5,
     "report": 5,
     # 6 shell
     "cli": 6,

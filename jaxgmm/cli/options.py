@@ -176,6 +176,27 @@ SWEEP = Command(
         "jaxgmm --find_num_clusters_range 2 10 --data_path x.npy --criterion silhouette",
     ),
 )
+FIT_MANY = Command(
+    "fit-many",
+    "many:fit_many",
+    "fit a mixture to each of many groups of rows, all at once",
+    (
+        *(option for option in _READ if option.name != "label_column"),
+        Option("group", Column(), "column that says which rows belong together, numbers or words", group="data"),
+        *(option for option in _PREPARE if option.name == "dtype"),
+        Option("n_components", Counts(), "number of Gaussians, or several to choose from", None, ("-n", "-k")),
+        Option("covariance_type", _SHAPES, "shape: " + ", ".join(COVARIANCE_TYPES), ["full"]),
+        Option("criterion", Choice(CRITERIA[:3]), "what chooses for each group: bic, aic or icl", "bic"),
+        *_EM,
+        Option("output", PathName(), "the .csv or .tsv file to write (default: printed)", None, ("-o",), "output"),
+        Option("parameters_to", PathName(), "write the parameters of all components to this file", group="output"),
+        _FORCE,
+        *_TALK,
+    ),
+    ("data_path",),
+    "jaxgmm fit-many DATA --group COLUMN -n K [options]",
+    ("jaxgmm fit-many cells.csv --group cell -n 2 -o fits.csv", "jaxgmm fit-many x.csv --group id -n 1-4 --json"),
+)
 PREDICT = Command(
     "predict",
     "using:predict",
@@ -296,7 +317,8 @@ DOCTOR = Command(
 )
 
 COMMANDS: dict[str, Command] = {
-    command.name: command for command in (DEMO, FIT, SWEEP, PREDICT, SCORE, SAMPLE, SUMMARY, GENERATE, RUN, DOCTOR)
+    command.name: command
+    for command in (DEMO, FIT, SWEEP, FIT_MANY, PREDICT, SCORE, SAMPLE, SUMMARY, GENERATE, RUN, DOCTOR)
 }
 
 

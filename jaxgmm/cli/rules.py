@@ -14,6 +14,7 @@ _MISSING = {
     "model": "no model: name a model file written by jaxgmm fit or jaxgmm sweep",
     "n_samples": "how many rows? Give -n N (or --n-samples N)",
     "name": "no generator named",
+    "group": "which rows belong together? Name their column with --group COLUMN",
     "n_components": "how many components? Give -n K (or --n-components K), or choose with jaxgmm sweep",
 }
 _TABLE_ENDINGS = (".npy", ".csv", ".tsv")
@@ -26,9 +27,13 @@ def settle(command: Command, given: Settings) -> Settings:
     needed += [name for name in ("n_samples",) if command.option(name) and command.name == "sample"]
     if command.name == "fit" and settings["init_from"] is None:
         needed.append("n_components")
+    if command.name == "fit-many":
+        needed += ["group", "n_components"]
     for name in needed:
         if settings[name] is None:
             raise UsageError(f"{_MISSING[name]}; for example: {command.examples[0]}")
+    if command.name in ("fit", "fit-many"):
+        _check_one_type(settings)
     if command.name == "fit":
         _check_fit(settings, given)
     if command.name == "sweep":
@@ -48,11 +53,14 @@ def settle(command: Command, given: Settings) -> Settings:
     return settings
 
 
-def _check_fit(settings: Settings, given: Settings) -> None:
+def _check_one_type(settings: Settings) -> None:
     types = settings["covariance_type"]
     if len(types) > 1:
         raise UsageError(f"a fit has one covariance type, got {','.join(types)}; use sweep to choose among several")
     settings["covariance_type"] = types[0]
+
+
+def _check_fit(settings: Settings, given: Settings) -> None:
     if settings["criterion"] == "silhouette" and settings["n_components"] == 1:
         raise UsageError("the silhouette compares clusters and 1 component has none; use --criterion bic")
     if settings["init_from"] is not None:
@@ -84,12 +92,16 @@ def _check_outputs(command: Command, settings: Settings) -> None:
     # A missing input is the first thing to say; reading it fails before anything is written.
     readable = all(os.path.exists(path) or os.path.exists(f"{path}.npz") for path in inputs)
     outputs: dict[str, str] = {}
-    for name in ("output", "labels_to", "per_row"):
+    for name in ("output", "labels_to", "per_row", "parameters_to"):
         path = settings.get(name)
         if path is None:
             continue
         flag = "--" + name.replace("_", "-")
-        endings = (".npz",) if name == "output" and command.name in ("fit", "sweep") else _TABLE_ENDINGS
+        endings: tuple[str, ...] = (
+            (".npz",) if name == "output" and command.name in ("fit", "sweep") else _TABLE_ENDINGS
+        )
+        if command.name == "fit-many":
+            endings = (".csv", ".tsv")
         if _ending(path) not in endings:
             raise UsageError(f"{flag} {path} must end in {' or '.join(endings)}, which says what to write")
         if any(_same_file(path, source) for source in inputs):

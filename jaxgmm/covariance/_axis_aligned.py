@@ -83,6 +83,10 @@ class AxisAligned:
     def apply(self, precisions: Array, vectors: Array) -> Array:
         return self._spread(precisions) * vectors
 
+    def squared_change(self, precisions: Array, change: Array, n_components: int, n_features: int) -> Array:
+        relative = self._all(precisions * change, n_components, n_features)
+        return jnp.sum(relative * relative, axis=1)
+
     def from_precisions(self, precisions: Array) -> Array:
         return 1.0 / precisions
 

@@ -78,6 +78,10 @@ class CovarianceFamily(Protocol):
         """Σ_k⁻¹ v_k for vectors (K, D)."""
         ...
 
+    def squared_change(self, precisions: Array, change: Array, n_components: int, n_features: int) -> Array:
+        """tr (Σ_k⁻¹ ΔΣ_k)² for a change of the covariances in the family's shape, shape (K)."""
+        ...
+
     def from_precisions(self, precisions: Array) -> Array:
         """Covariances from precisions given in the family's shape."""
         ...

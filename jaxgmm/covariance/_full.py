@@ -86,6 +86,10 @@ class Full:
     def apply(self, precisions: Array, vectors: Array) -> Array:
         return jnp.einsum("kij,kj->ki", precisions, vectors, precision=PRECISION)
 
+    def squared_change(self, precisions: Array, change: Array, n_components: int, n_features: int) -> Array:
+        relative = jnp.matmul(precisions, change, precision=PRECISION)
+        return jnp.sum(relative * jnp.swapaxes(relative, -1, -2), axis=(-2, -1))
+
     def from_precisions(self, precisions: Array) -> Array:
         return linalg.invert(precisions)
 

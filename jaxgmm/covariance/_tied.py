@@ -61,6 +61,10 @@ class Tied:
     def apply(self, precisions: Array, vectors: Array) -> Array:
         return jnp.matmul(vectors, precisions, precision=PRECISION)
 
+    def squared_change(self, precisions: Array, change: Array, n_components: int, n_features: int) -> Array:
+        relative = jnp.matmul(precisions, change, precision=PRECISION)
+        return jnp.broadcast_to(jnp.sum(relative * relative.T), (n_components,))
+
     def from_precisions(self, precisions: Array) -> Array:
         return linalg.invert(precisions)
 

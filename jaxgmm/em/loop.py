@@ -13,7 +13,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxgmm._numerics import DECREASE_FACTOR, as_floating, noise_level
+from jaxgmm._numerics import (
+    DECREASE_FACTOR,
+    RESOLVED_GAIN,
+    as_floating,
+    jitter,
+    noise_level,
+    safe_divide,
+)
 from jaxgmm._options import EMOptions
 from jaxgmm._pytree import pytree, replace
 from jaxgmm._status import Status
@@ -95,12 +102,36 @@ def resume(state: EMState) -> EMState:
     )
 
 
-def _stop_code(change: Array, n_iter: Array, stats: SuffStats, noise: Array, options: EMOptions) -> Array:
-    """CONVERGED, DECREASED, MAX_ITER or RUNNING after a sound iteration, the `n_iter`-th."""
+def _unseen_gain(old: GMMParams, new: GMMParams, factors: Factors, resp_sum: Array) -> Array:
+    """What an update gains, from the movement of the parameters: twice the second-order part of Σ_k R_k KL(new, old).
+
+    Nothing cancels in it, so it still tells progress from standstill where the log-likelihood no longer does: in
+    single precision that is long before the parameters have settled.
+    """
+    family, n_components, n_features = new.family, new.n_components, new.n_features
+    used = (resp_sum > 0) & new.active
+    moved = jnp.where(used[:, None], new.means - old.means, 0.0)
+    distance = family.squared_distance(moved[:, :, None], factors.factor)[:, 0]
+    precisions = family.precisions(factors.factor)
+    turned = family.squared_change(precisions, new.covariances - old.covariances, n_components, n_features)
+    shared = safe_divide((new.weights - old.weights) ** 2, new.weights)
+    parts = resp_sum * (distance + 0.5 * turned) + jnp.sum(resp_sum) * shared
+    return jnp.sum(jnp.where(used, parts, 0.0))
+
+
+def _stop_code(change: Array, gain: Array, n_iter: Array, stats: SuffStats, noise: Array, options: EMOptions) -> Array:
+    """CONVERGED, DECREASED, MAX_ITER or RUNNING after a sound iteration, the `n_iter`-th.
+
+    change: of the log-likelihood, which shows nothing below `noise`. gain: what the movement of the parameters says
+    was gained, less what rounding moves them; 0 where that is not asked for.
+    """
     relative = options.tol * (options.row_weight + jnp.abs(stats.log_likelihood))
     absolute = options.tol_mean * stats.weight_sum
+    wanted = jnp.maximum(relative, absolute)
+    # With tol 0 the log-likelihood standing still is all that can be asked for.
+    still = (jnp.abs(change) <= noise) & ((gain <= wanted) | (wanted == 0))
     # The change from a fresh lane's -inf is +inf: never converged.
-    converged = jnp.abs(change) <= jnp.maximum(jnp.maximum(relative, absolute), noise)
+    converged = jnp.where(wanted > noise, jnp.abs(change) <= wanted, still)
     # With reg_covar > 0 the update maximises a penalised likelihood, so a fall is no fault.
     decreased = (change < -DECREASE_FACTOR * noise) & (options.reg_covar == 0)
     return jnp.select(
@@ -134,7 +165,9 @@ def settle(
         log_likelihood=log_likelihood,
         classification_log_likelihood=stats.classification_log_likelihood - volume,
     )
-    loss = lost_digits(params, factors) if kernel == "features" else jnp.zeros_like(log_likelihood)
+    single = log_likelihood.dtype.itemsize < 8
+    size = lost_digits(params, factors) if kernel == "features" or single else jnp.zeros_like(log_likelihood)
+    loss = size if kernel == "features" else jnp.zeros_like(log_likelihood)
     precise = (loss <= options.max_loss) | jnp.isinf(options.max_loss)
     shift = jnp.where(state.fresh, 0.0, params.means - state.stats.pivot)
     regular = is_sound(params, factors, shift)
@@ -143,7 +176,11 @@ def settle(
     # A lane taken over from another kernel repeats its last E-step.
     n_iter = state.n_iter + jnp.where((state.fresh & (state.n_iter >= 0)) | ~precise, 0, 1)
     noise = noise_level(log_likelihood, stats.weight_sum, loss)
-    code = _stop_code(log_likelihood - state.stats.log_likelihood, n_iter, stats, noise, options)
+    change, gain = log_likelihood - state.stats.log_likelihood, jnp.zeros_like(log_likelihood)
+    if single:
+        rounding = stats.weight_sum * jnp.maximum(jitter(size), RESOLVED_GAIN)
+        gain = _unseen_gain(state.params, params, factors, state.stats.resp_sum) - rounding
+    code = _stop_code(change, gain, n_iter, stats, noise, options)
     # Within rounding the later state is the better one: it is closer to the fixed point.
     better = sound & (log_likelihood > state.best_log_likelihood - noise)
     moved = EMState(

@@ -1,0 +1,83 @@
+"""``jaxgmm fit-many``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from jaxgmm._status import FitError, Status
+from jaxgmm.cli import inputs, output
+from jaxgmm.cli.output import Console
+from jaxgmm.cli.parser import Settings
+from jaxgmm.data import Table
+from jaxgmm.many import ManyResult, fit_many as fit_groups
+
+_COLUMNS = ("n_samples", "n_components", "log_likelihood", "aic", "bic", "icl", "n_iter", "status")
+
+
+def fit_many(settings: Settings, console: Console) -> None:
+    """Fit every group, write one line for each, and the parameters where they are asked for."""
+    seed = inputs.seed_of(settings, console) if settings["init"] != "orthant" else settings["seed"]
+    table = inputs.rows(settings | {"label_column": settings["group"]})
+    x = inputs.scaled(table.x, settings | {"standardize": False}).z
+    assert table.labels is not None
+    console.note(f"{table.source}: {len(x)} rows x {x.shape[1]} columns, {x.dtype}")
+    result = fit_groups(
+        x,
+        settings["n_components"],
+        groups=table.labels,
+        covariance_type=settings["covariance_type"],
+        criterion=settings["criterion"],
+        key=seed,
+        n_restarts=settings["n_restarts"],
+        init=settings["init"],
+        tol=settings["tol"],
+        reg_covar=settings["reg_covar"],
+        max_iter=settings["max_iter"],
+        sample_weight=table.sample_weight,
+    )
+    names = [table.label_names[label] if table.label_names else label for label in result.keys]
+    _complain(result, names, console)
+    rows = [
+        {"group": name} | {k: v for k, v in row.items() if k != "set"}
+        for name, row in zip(names, result.table(), strict=True)
+    ]
+    if settings["output"] or not console.json:
+        columns = [np.array([row.get(name, "") for row in rows], object) for name in ("group", *_COLUMNS)]
+        output.write_table(settings["output"], ["group", *_COLUMNS], columns)
+    if settings["parameters_to"]:
+        output.write_table(settings["parameters_to"], *_parameters(result, names, table))
+    for path in filter(None, (settings["output"], settings["parameters_to"])):
+        console.note(f"wrote {path}")
+    found = {"command": "fit-many", "source": table.source, "seed": seed, "criterion": result.criterion}
+    console.emit(found | {"failed": int(np.sum(~result.fitted)), "groups": rows})
+
+
+def _complain(result: ManyResult, names: list[Any], console: Console) -> None:
+    """Say how many groups have no fit, or one that did not converge; nothing to keep is an error."""
+    failed = np.flatnonzero(~result.fitted)
+    if len(failed):
+        first = f"group {names[failed[0]]!r}: {result.failures[failed[0]]}"
+        if len(failed) == len(names):
+            raise FitError(f"no group could be fitted; {first}", Status.SINGULAR)
+        console.warn(f"{len(failed)} of {len(names)} groups could not be fitted; {first}")
+    open_ = int(np.sum(result.fitted & ~result.converged))
+    if open_:
+        console.warn(f"{open_} of {len(names)} fits did not converge; see the column status, raise --max-iter or --tol")
+
+
+def _parameters(result: ManyResult, names: list[Any], table: Table) -> tuple[list[str], list[Any]]:
+    """One line per group and component: weight, mean, and the upper triangle of the covariance matrix."""
+    first, second = np.triu_indices(len(table.columns))
+    header = ["group", "component", "weight", *(f"mean_{c}" for c in table.columns)]
+    header += [f"cov_{table.columns[i]}_{table.columns[j]}" for i, j in zip(first, second, strict=True)]
+    lines: list[list[Any]] = []
+    for name, fit in zip(names, result.fits, strict=True):
+        if fit is None:
+            continue
+        params = fit.params
+        matrices = np.asarray(params.family.to_full(params.covariances, params.n_components, params.n_features))
+        for k in range(params.n_components):
+            lines.append([name, k, params.weights[k], *params.means[k], *matrices[k][first, second]])
+    return header, [np.array([line[i] for line in lines], object) for i in range(len(header))]

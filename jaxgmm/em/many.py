@@ -1,0 +1,280 @@
+"""Many small data sets as one batch: lanes with their own rows, run by one compiled program per shape.
+
+A chunk holds C data sets padded to the same number of rows. Every (set, component count, restart) is a task, and L
+slots work on the tasks: they all step together, and as soon as some have stopped their results are put away and the
+next tasks take their places. Everything happens inside one program, so a slow task holds up its own slot only and
+the host is not asked. What a task computes does not depend on which others are there.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from jaxgmm._numerics import MAX_BLOCK, max_lost_digits, next_power_of_two
+from jaxgmm._options import EMOptions
+from jaxgmm._parallel import side_by_side
+from jaxgmm._pytree import pytree, replace, take
+from jaxgmm._status import Status
+from jaxgmm.covariance import get_family
+from jaxgmm.data.sets import Sets, buckets, pack
+from jaxgmm.em.loop import EMState, init_state, select, step
+from jaxgmm.init._lane import lane_start
+from jaxgmm.params import GMMParams
+
+# Rows that all slots work on together: their log-densities and responsibilities stay in cache.
+SLOT_CELLS = 1 << 13
+MAX_SLOTS = 64
+# An accelerator wants more to do at once.
+WIDE = 64
+# Tasks of a chunk: many to a slot, so that the last ones alone in their slots are a small part.
+CHUNK_TASKS = 1 << 9
+CHUNK_BYTES = 1 << 26
+
+
+@pytree
+class Outcome:
+    """What every task ended with, leading axis T: parameters of the best state, and the numbers of `LanesResult`."""
+
+    params: GMMParams
+    log_likelihood: Any
+    classification_log_likelihood: Any
+    n_iter: Any
+    status: Any
+
+
+def n_slots(n_rows: int, n_components: int) -> int:
+    """L, a power of two."""
+    scale = 1 if jax.default_backend() == "cpu" else WIDE
+    return min(MAX_SLOTS * scale, next_power_of_two(max(1, scale * SLOT_CELLS // (n_rows * n_components))))
+
+
+def chunk_sets(n_rows: int, n_features: int, itemsize: int, per_set: int) -> int:
+    """C, from the shape of the padded sets and the number of tasks of each."""
+    scale = 1 if jax.default_backend() == "cpu" else WIDE
+    return max(1, min(scale * CHUNK_TASKS // per_set, CHUNK_BYTES // (n_rows * n_features * itemsize)))
+
+
+@partial(jax.jit, static_argnames=("n_restarts", "slots", "method", "covariance_type", "kernel"))
+def run_chunk(
+    x: Array,
+    weight: Array,
+    options: EMOptions,
+    number: Array,
+    n_sets: Array,
+    active: Array,
+    key: Array,
+    *,
+    n_restarts: int,
+    slots: int,
+    method: str,
+    covariance_type: str,
+    kernel: str,
+) -> Outcome:
+    """Fit the first `n_sets` of C data sets, each with every mask and restart.
+
+    x (C, N', D), each set about its own mean, and weight (C, N'), padded with weight 0. options: of each set, (C).
+    number (C): the position i of a set among all; its restarts draw from ``split(fold_in(key, i), R)``.
+    active (J, K): one mask per component count. Returns an `Outcome` in the order (set, mask, restart).
+    """
+    n_masks = active.shape[0]
+    per_set = n_masks * n_restarts
+    n_tasks = n_sets * per_set
+
+    def start_of(task: Array) -> GMMParams:
+        i, mask, restart = task // per_set, task // n_restarts % n_masks, task % n_restarts
+        own = jax.random.split(jax.random.fold_in(key, number[i]), n_restarts)[restart]
+        return lane_start(
+            own, x[i], weight[i], active[mask], options.reg_covar[i], method=method, covariance_type=covariance_type
+        )
+
+    some = jnp.arange(slots, dtype=jnp.int32)
+    shape = jax.eval_shape(jax.vmap(start_of), some)
+    # Room for whole rounds of slots: what lies beyond the tasks is never looked at.
+    room = -(-x.shape[0] * per_set // slots) * slots
+    starts = jax.tree.map(lambda a: jnp.zeros((room, *a.shape[1:]), a.dtype), shape)
+
+    def begin(i: Array, starts: GMMParams) -> GMMParams:
+        task = jnp.minimum(i * slots + some, n_tasks - 1)
+        made = jax.vmap(start_of)(task)
+        return jax.tree.map(
+            lambda all_, new: jax.lax.dynamic_update_slice_in_dim(all_, new, i * slots, 0), starts, made
+        )
+
+    starts = jax.lax.fori_loop(0, -(-n_tasks // slots), begin, starts)
+    return _work(starts, x, weight, options, n_tasks, per_set, slots, kernel)
+
+
+def _work(
+    starts: GMMParams,
+    x: Array,
+    weight: Array,
+    options: EMOptions,
+    n_tasks: Array,
+    per_set: int,
+    slots: int,
+    kernel: str,
+) -> Outcome:
+    """Run the first `n_tasks` of the starts to their stops on `slots` slots."""
+    dtype = x.dtype
+    room = starts.weights.shape[0]
+    fresh = jax.vmap(lambda start: init_state(start, dtype))
+    advance = jax.vmap(partial(step, block_size=min(x.shape[1], MAX_BLOCK), kernel=kernel))
+    # Wait for a few slots to be free rather than stop for every one of them.
+    enough = max(1, slots // 8)
+
+    def run(state: EMState, task: Array) -> EMState:
+        own = task // per_set
+        rows, w, opt = x[own], weight[own], take(options, own)
+        busy = jnp.sum(state.running)
+
+        def keep_going(state: EMState) -> Array:
+            running = jnp.sum(state.running)
+            return (running > 0) & (running > busy - enough)
+
+        return jax.lax.while_loop(keep_going, lambda s: jax.vmap(select)(s.running, advance(s, rows, w, opt), s), state)
+
+    def body(carry: tuple[EMState, Array, Array, Outcome]) -> tuple[EMState, Array, Array, Outcome]:
+        state, task, following, outcome = carry
+        state = run(state, task)
+        free = ~state.running
+        # Finished results to their places; an idle slot writes its old result again.
+        outcome = jax.tree.map(
+            lambda all_, new: all_.at[jnp.where(free, task, room)].set(new, mode="drop"), outcome, _outcome(state)
+        )
+        turn = following + jnp.cumsum(free, dtype=jnp.int32) - 1
+        taken = free & (turn < n_tasks)
+        task = jnp.where(taken, turn, task)
+        state = jax.vmap(select)(taken, fresh(take(starts, task)), state)
+        return state, task, following + jnp.sum(taken, dtype=jnp.int32), outcome
+
+    task = jnp.minimum(jnp.arange(slots, dtype=jnp.int32), n_tasks - 1)
+    state = fresh(take(starts, task))
+    blank = jax.tree.map(lambda a: jnp.zeros((room, *a.shape[1:]), a.dtype), _outcome(state))
+    first = (state, task, jnp.minimum(jnp.int32(slots), n_tasks), blank)
+    return jax.lax.while_loop(lambda carry: jnp.any(carry[0].running), body, first)[3]
+
+
+def _outcome(state: EMState) -> Outcome:
+    return Outcome(
+        params=state.best_params,
+        log_likelihood=state.best_log_likelihood,
+        classification_log_likelihood=state.best_classification,
+        n_iter=state.n_iter,
+        status=state.status,
+    )
+
+
+def fit_sets(
+    sets: Sets,
+    members: np.ndarray,
+    active: np.ndarray,
+    *,
+    covariance_type: str,
+    init: str,
+    key: Array,
+    n_restarts: int,
+    options: EMOptions,
+) -> tuple[Outcome, np.ndarray]:
+    """Fit the `members` of the sets with every mask (J, K) and restart, on all cores.
+
+    Returns an `Outcome` of host arrays with leading axes (S, J, R), and (S, J, R) bool: which tasks ended with the
+    kernel `whitening`. Sets that are not members have status `Status.RUNNING` and a log-likelihood of -inf.
+    """
+    shape = (len(sets.n_samples), len(active), n_restarts)
+    n_components, n_features = active.shape[1], sets.n_features
+    run = partial(
+        _run_chunks,
+        sets,
+        active=active,
+        key=key,
+        n_restarts=n_restarts,
+        method=init,
+        covariance_type=covariance_type,
+    )
+    outcome = _nothing(shape, n_components, n_features, covariance_type, sets.dtype)
+    whitened = np.full(shape, sets.dtype.itemsize < 8)
+    if sets.dtype.itemsize < 8:
+        # In single precision `features` is rarely precise for long.
+        run(buckets(sets.n_samples[members]), members, outcome, options=options, kernel="whitening")
+        return outcome, whitened
+    careful = replace(options, max_loss=np.asarray(max_lost_digits(sets.dtype), sets.dtype))
+    run(buckets(sets.n_samples[members]), members, outcome, options=careful, kernel="features")
+    whitened = outcome.status == Status.IMPRECISE
+    again = np.flatnonzero(whitened.any(axis=(1, 2)))
+    if len(again):
+        # As one bucket: these are few, and every bucket is a program.
+        size = max(buckets(sets.n_samples[again]))
+        redone = jax.tree.map(np.copy, outcome)
+        run({size: np.arange(len(again))}, again, redone, options=options, kernel="whitening")
+        jax.tree.map(lambda old, new: old.__setitem__(whitened, new[whitened]), outcome, redone)
+    return outcome, whitened
+
+
+def _nothing(shape: tuple[int, ...], n_components: int, n_features: int, covariance_type: str, dtype: Any) -> Outcome:
+    """The outcome of tasks that are not run."""
+    family = get_family(covariance_type)
+    return Outcome(
+        params=GMMParams(
+            weights=np.zeros((*shape, n_components), dtype),
+            means=np.zeros((*shape, n_components, n_features), dtype),
+            covariances=np.zeros((*shape, *family.shape(n_components, n_features)), dtype),
+            covariance_type=family.name,
+        ),
+        log_likelihood=np.full(shape, -np.inf, dtype),
+        classification_log_likelihood=np.zeros(shape, dtype),
+        n_iter=np.zeros(shape, np.int32),
+        status=np.full(shape, Status.RUNNING, np.int32),
+    )
+
+
+def _run_chunks(
+    sets: Sets,
+    sizes: dict[int, np.ndarray],
+    members: np.ndarray,
+    outcome: Outcome,
+    *,
+    active: np.ndarray,
+    n_restarts: int,
+    options: EMOptions,
+    **rest: Any,
+) -> None:
+    """Run `members[index]` for every (rows, index) of `sizes` and write what comes out into `outcome`."""
+    n_masks, n_components = active.shape
+    n_features, dtype = sets.n_features, sets.dtype
+
+    def fit_chunk(item: tuple[int, int, np.ndarray]) -> None:
+        n_rows, n_sets, mine = item
+        x, weight = pack(sets, mine, n_sets, n_rows)
+        number = np.zeros(n_sets, np.int32)
+        number[: len(mine)] = mine
+        own = jax.tree.map(lambda a: np.full(n_sets, a), options)
+        own = replace(own, row_weight=sets.row_weight[number].astype(dtype))
+        found = run_chunk(
+            x,
+            weight,
+            own,
+            number,
+            np.int32(len(mine)),
+            active,
+            n_restarts=n_restarts,
+            slots=n_slots(n_rows, n_components),
+            **rest,
+        )
+        n_tasks = len(mine) * n_masks * n_restarts
+
+        def put(whole: np.ndarray, part: Array) -> None:
+            whole[mine] = np.asarray(part)[:n_tasks].reshape(len(mine), *whole.shape[1:])
+
+        jax.tree.map(put, outcome, found)
+
+    chunks = []
+    for n_rows, index in sizes.items():
+        n_sets = chunk_sets(n_rows, n_features, dtype.itemsize, n_masks * n_restarts)
+        chunks += [(n_rows, n_sets, members[index[i : i + n_sets]]) for i in range(0, len(index), n_sets)]
+    side_by_side(fit_chunk, chunks)
