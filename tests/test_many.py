@@ -93,7 +93,7 @@ def test_ragged_sizes_share_few_programs():
     with compilations() as programs:
         result = jaxgmm.fit_many(sets, 2, key=3, tol=1e-4, **how)
     assert len(programs) <= 8
-    assert result.fitted.all()
+    assert result.converged.all()
     with compilations() as programs:
         again = jaxgmm.fit_many(sets[::-1], 2, key=4, tol=1e-6, max_iter=300, **how)
     assert not programs
