@@ -10,6 +10,7 @@ import re
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from jaxgmm.__main__ import main
 from jaxgmm.cli import inputs, options, parser
 from jaxgmm.data import GENERATORS, make_blobs, standardize
 from jaxgmm.io import load
+from jaxgmm.kernels import KERNELS
 
 # One size of data, one K and two restarts for nearly all tests: few programs to compile.
 N, K, RESTARTS = 120, 3, "2"
@@ -440,6 +442,7 @@ def test_names_are_those_of_the_registries():
     assert tuple(get_family(name).mclust_code for name in jaxgmm.COVARIANCE_TYPES) == options.MCLUST_CODES
     assert options.INIT_METHODS == jaxgmm.INIT_METHODS
     assert options.CRITERIA == jaxgmm.CRITERIA
+    assert sorted(options.KERNELS) == sorted(("auto", *KERNELS))
 
 
 def test_generators_take_what_the_table_says():
@@ -464,7 +467,11 @@ def test_help_in_a_new_process_imports_nothing_heavy():
 def test_interrupting_a_running_fit_ends_it_and_writes_nothing(tmp_path):
     np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(20_000, 8)))
     words = [sys.executable, "-m", "jaxgmm", "sweep", "x.npy", "--candidates", "20-30", "--tol", "0", "--seed", "0"]
-    process = subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    # A shell starts background jobs with the signal ignored, and so would be all that the tests start.
+    heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    process = subprocess.Popen(
+        words, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed
+    )
     assert process.stderr is not None
     assert "fitting" in process.stderr.readline()
     process.send_signal(signal.SIGINT)
