@@ -1,5 +1,7 @@
 """What every test shares: strict shapes, the 64-bit switch left alone, dtypes, families, one small data set."""
 
+from pathlib import Path
+
 import jax
 import numpy as np
 import pytest
@@ -35,3 +37,12 @@ def _sixty_four_bit_switch_stays_off():
     assert not jax.config.jax_enable_x64
     yield
     assert not jax.config.jax_enable_x64
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _room_for_programs():
+    """Compiled programs take memory maps, of which a process may have 65530; the compiler crashes beyond."""
+    yield
+    maps = Path("/proc/self/maps")
+    if maps.exists() and len(maps.read_bytes().splitlines()) > 20_000:
+        jax.clear_caches()

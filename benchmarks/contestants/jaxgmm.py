@@ -85,7 +85,7 @@ def many(problem: Problem) -> Prepared:
             tol=MANY_TOL,
             reg_covar=case.reg_covar,
         )
-        return Outcome(lambda: _total(found, problem))
+        return Outcome(lambda: _total(found.fits, problem))
 
     return Prepared(run, note=f"tol {MANY_TOL:.0e}, relative", equal_start=False)
 

@@ -184,7 +184,7 @@ FIT_MANY = Command(
         *(option for option in _READ if option.name != "label_column"),
         Option("group", Column(), "column that says which rows belong together, numbers or words", group="data"),
         *(option for option in _PREPARE if option.name == "dtype"),
-        Option("n_components", Counts(), "number of Gaussians, or several to choose from", None, ("-n", "-k")),
+        Option("n_components", Counts(), "number of Gaussians, or several to choose from", None, ("-n",)),
         Option("covariance_type", _SHAPES, "shape: " + ", ".join(COVARIANCE_TYPES), ["full"]),
         Option("criterion", Choice(CRITERIA[:3]), "what chooses for each group: bic, aic or icl", "bic"),
         *_EM,

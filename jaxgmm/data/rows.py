@@ -83,7 +83,8 @@ def prepare_rows(x: np.ndarray, weight: np.ndarray) -> Rows:
     mean = np.zeros(x.shape[1])
     for start in range(0, len(x), _CHUNK):
         share = weight[start : start + _CHUNK].astype(np.float64) / total
-        mean += share @ x[start : start + _CHUNK].astype(np.float64)
+        # The order of a sum would follow the memory layout, and the last bit of the mean with it.
+        mean += share @ np.ascontiguousarray(x[start : start + _CHUNK], np.float64)
     largest = max(
         float(np.abs(x[start : start + _CHUNK].astype(np.float64) - mean).max()) for start in range(0, len(x), _CHUNK)
     )
