@@ -10,7 +10,6 @@ import re
 import signal
 import subprocess
 import sys
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -466,12 +465,11 @@ def test_help_in_a_new_process_imports_nothing_heavy():
 
 def test_interrupting_a_running_fit_ends_it_and_writes_nothing(tmp_path):
     np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(20_000, 8)))
-    words = [sys.executable, "-m", "jaxgmm", "sweep", "x.npy", "--candidates", "20-30", "--tol", "0", "--seed", "0"]
-    # A shell starts background jobs with the signal ignored, and so would be all that the tests start.
-    heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
-    process = subprocess.Popen(
-        words, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed
-    )
+    # A shell starts background jobs with the signal ignored, and all that such a test run starts inherits that.
+    heed = "import runpy, signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    words = [sys.executable, "-c", heed + "runpy.run_module('jaxgmm', run_name='__main__')"]
+    words += ["sweep", "x.npy", "--candidates", "20-30", "--tol", "0", "--seed", "0"]
+    process = subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     assert "fitting" in process.stderr.readline()
     process.send_signal(signal.SIGINT)
