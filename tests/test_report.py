@@ -41,6 +41,7 @@ def fit(
         "restart_n_iter": np.full(n_restarts, 12),
         "restart_history": np.tile(np.linspace(-300.0, -250.0, 13), (n_restarts, 1)),
         "best_restart": 1 % n_restarts,
+        "kernel": "whitening",
         "init": "kmeans",
         "options": {"tol": 1e-8, "max_iter": 50},
     }
