@@ -58,8 +58,7 @@ def add_diagonal(matrices: Array, value: Array) -> Array:
 @jax.jit
 def _factors(matrices: Array) -> tuple[Array, Array]:
     """(L, L⁻¹) of symmetric matrices."""
-    # Not LAPACK on the CPU: its batched calls wait for workers of the pool that they occupy themselves, and two
-    # executions in flight on two cores then wait for ever. Matrix products never do.
+    # Not LAPACK on the CPU: two threads that ran its batched calls at once were seen to stall on two cores.
     return lax.platform_dependent(matrices, cpu=_eliminate, default=_vendor)
 
 
