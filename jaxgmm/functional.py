@@ -17,6 +17,7 @@ import numpy as np
 
 from jaxgmm import criteria as _criteria, density as _density, sampling as _sampling, steps as _steps
 from jaxgmm._checks import check_count, check_data, check_key, check_weights, is_traced, precision_context
+from jaxgmm._compile import hot_jit
 from jaxgmm._numerics import next_power_of_two
 from jaxgmm._parallel import side_by_side
 from jaxgmm._status import DataError, UsageError
@@ -56,7 +57,7 @@ def _pieces(n_rows: int) -> list[tuple[int, int]]:
 
 @functools.cache
 def _compiled(fn: Callable[..., jax.Array]) -> Any:
-    return jax.jit(fn, static_argnames="block_size")
+    return hot_jit(fn, static_argnames="block_size")
 
 
 def map_rows(

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxgmm._blocks import sum_over_blocks
-from jaxgmm._numerics import default_block_size
+from jaxgmm._numerics import PRECISION, default_block_size
 from jaxgmm._pytree import pytree, replace
 from jaxgmm.covariance import get_family
 from jaxgmm.density import normalise
@@ -55,11 +55,6 @@ class SuffStats:
         )
 
 
-def _weighted(values: Array, weight: Array) -> Array:
-    """Σ v_n a_n where a row of weight 0 contributes nothing even if its value is not finite."""
-    return jnp.sum(jnp.where(weight > 0, weight * values, 0.0))
-
-
 def collect(
     factors: Factors,
     x: Array,
@@ -80,16 +75,17 @@ def collect(
     prepared = how.prepare(factors)
 
     def block(rows: Array, w: Array) -> tuple[Any, dict[str, Array]]:
-        # Products of rows that count for nothing may overflow, and 0 times infinity is not nothing.
+        # Rows that count for nothing need not be finite, and 0 times infinity is not nothing.
         view = how.view(prepared, jnp.where(w[:, None] > 0, rows, 0.0))
         joint, common = how.joint(prepared, view)
         log_sum, terms, total, peak = normalise(joint)
-        # One division a row instead of one a component; a row of weight 0 is out even where it is not finite.
-        resp = jnp.where(w[None, :] > 0, terms * (w / total)[None, :], 0.0)
+        # One division a row instead of one a component.
+        resp = terms * (w / total)[None, :]
         sums = how.sums(prepared, view, resp, w)
         return sums, {
-            "log_likelihood": _weighted(log_sum + common, w),
-            "classification_log_likelihood": _weighted(peak + common, w),
+            # As products: in a sum, the compiler would fetch each weight on its own, and each logarithm with it.
+            "log_likelihood": jnp.dot(log_sum + common, w, precision=PRECISION),
+            "classification_log_likelihood": jnp.dot(peak + common, w, precision=PRECISION),
             "weight_sum": jnp.sum(w),
         }
 

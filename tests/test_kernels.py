@@ -293,38 +293,25 @@ def disturbed(params: GMMParams, seed: int, by: float = 0.3) -> GMMParams:
 
 
 @pytest.mark.parametrize("kernel", list(KERNELS))
-def test_a_burst_driven_by_the_host_is_the_compiled_burst(kernel, monkeypatch):
+def test_a_burst_that_shares_the_rows_is_one_that_shares_the_lanes(kernel, monkeypatch):
     params, x = problem("full", 2.0)
     starts = lanes_of(disturbed(params, 1), disturbed(params, 2))
+    monkeypatch.setattr(bursts, "SPAN_FLOPS", 1.0)
+    monkeypatch.setattr(bursts, "MAX_SPANS", 4)
+    monkeypatch.setattr(KERNELS[kernel], "block_size", lambda *_: 64)
     with jax.enable_x64(True):
         options = jax.tree.map(np.asarray, em_options(np.float64, tol=1e-5, reg_covar=0.0, max_iter=200))
-        weight = jnp.ones(N)
-        state = engine._start(starts)
-        compiled, a = bursts._compiled(
-            state, jnp.asarray(x), weight, options, np.int32(40), block_size=64, kernel=kernel
-        )
-        a = np.asarray(a)
-        a = a[: int(np.flatnonzero(~np.isnan(a).all(axis=1))[-1]) + 1]
-        spans = [(np.int32(i), np.int32(i + 4)) for i in range(0, 16, 4)]
-        driven, b = bursts._driven(state, jnp.asarray(x), weight, options, 40, kernel, 64, spans)
-        # The way is chosen by the arithmetic of an iteration.
-        called = []
-        real = bursts._driven
-        monkeypatch.setattr(bursts, "_driven", lambda *args: called.append(args[-1]) or real(*args))
-        monkeypatch.setattr(bursts, "SPAN_FLOPS", 1.0)
-        monkeypatch.setattr(bursts, "MAX_SPANS", 4)
-        monkeypatch.setattr(KERNELS[kernel], "block_size", lambda *_: 64)
-        chosen, c = bursts.burst(state, jnp.asarray(x), weight, options, 40, kernel)
-    assert called == [spans]
-    for other, history in ((driven, b), (chosen, c)):
-        np.testing.assert_array_equal(np.asarray(other.status), np.asarray(compiled.status))
-        np.testing.assert_array_equal(np.asarray(other.n_iter), np.asarray(compiled.n_iter))
-        assert history.shape == a.shape
-        np.testing.assert_allclose(history, a, rtol=1e-13)
-        for lane in range(2):
-            one, two = (jax.tree.map(lambda v, i=lane: np.asarray(v)[i], s.best_params) for s in (other, compiled))
-            assert_params_close(one, two, 1e-10)
-    assert (np.asarray(compiled.status) == Status.CONVERGED).all()
+        state, rest = engine._start(starts), (jnp.asarray(x), jnp.ones(N), options, 40, kernel, N)
+        by_rows, a = bursts.in_spans(state, *rest)
+        by_lanes, b = bursts.in_slots(jax.tree.map(np.asarray, state), *rest, 2)
+    assert (np.asarray(by_rows.status) == Status.CONVERGED).all()
+    np.testing.assert_array_equal(by_lanes.status, np.asarray(by_rows.status))
+    np.testing.assert_array_equal(by_lanes.n_iter, np.asarray(by_rows.n_iter))
+    assert np.isnan(b[:, a.shape[1] :]).all()
+    np.testing.assert_allclose(b[:, : a.shape[1]], a, rtol=1e-13)
+    for lane in range(2):
+        one, two = (jax.tree.map(lambda v, i=lane: np.asarray(v)[i], s.best_params) for s in (by_lanes, by_rows))
+        assert_params_close(one, two, 1e-10)
 
 
 # The choice of the kernel
@@ -345,8 +332,9 @@ def run(starts, x, kernel="auto", dtype=np.float64, **options):
 def watch(monkeypatch) -> list[str]:
     """The kernels of the bursts that run from now on."""
     used = []
-    real = engine.burst
-    monkeypatch.setattr(engine, "burst", lambda *args: used.append(args[-1]) or real(*args))
+    for way in ("in_slots", "in_spans"):
+        real = getattr(engine, way)
+        monkeypatch.setattr(engine, way, lambda *args, real=real: used.append(args[5]) or real(*args))
     return used
 
 

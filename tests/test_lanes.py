@@ -1,12 +1,19 @@
 """The lane engine: how lanes are batched and re-packed must not show in what they return."""
 
+import time
+
 import jax
 import numpy as np
 import pytest
 
+from jaxgmm._checks import precision_context
 from jaxgmm._options import em_options
 from jaxgmm._status import Status
-from jaxgmm.em import lanes as engine
+from jaxgmm.data import make_cube
+from jaxgmm.data.rows import prepare_rows
+from jaxgmm.em import burst as bursts, lanes as engine
+from jaxgmm.em.loop import run_em
+from jaxgmm.em.restarts import random_starts
 from tests.helpers import K, cast, start
 
 
@@ -20,10 +27,13 @@ def problem(small):
     return starts, jax.numpy.asarray(x), jax.numpy.ones(len(x), np.float32)
 
 
+SPANS = {"SPAN_FLOPS": 1.0, "MAX_SPANS": 4}
+
+
 def run(problem, monkeypatch, **constants):
     """All six lanes with changed constants of the engine."""
     for name, value in constants.items():
-        monkeypatch.setattr(engine, name, value)
+        monkeypatch.setattr(engine if hasattr(engine, name) else bursts, name, value)
     return engine.run_lanes(*problem, em_options(np.float32, tol=1e-6, max_iter=300))
 
 
@@ -39,20 +49,69 @@ def same(a, b):
         np.testing.assert_allclose(np.nanmax(b.history[i]), b.log_likelihood[i], rtol=1e-6)
 
 
+def identical(a, b):
+    """Equal to the last bit, histories included."""
+    jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+def watch(monkeypatch, name):
+    """The leading axes of the states that the bursts of that name get from now on."""
+    widths, real = [], getattr(engine, name)
+    monkeypatch.setattr(engine, name, lambda state, *rest: widths.append(len(state.status)) or real(state, *rest))
+    return widths
+
+
 def test_lanes_stop_at_different_times(problem, monkeypatch):
     lanes = run(problem, monkeypatch)
     assert lanes.n_iter.min() < lanes.n_iter.max(), lanes.n_iter
 
 
+def test_rows_shared_out_among_cores_are_lanes_shared_out(problem, monkeypatch):
+    by_lanes, by_rows = watch(monkeypatch, "in_slots"), watch(monkeypatch, "in_spans")
+    lanes = run(problem, monkeypatch)
+    assert by_lanes
+    assert not by_rows
+    same(lanes, run(problem, monkeypatch, **SPANS))
+    assert by_rows
+
+
 def test_re_packing_changes_nothing(problem, monkeypatch):
-    whole = run(problem, monkeypatch, REPACK_FLOPS=np.inf)
-    sizes = []
-    pack = engine._pack
-    monkeypatch.setattr(engine, "_pack", lambda state, index: sizes.append(len(index)) or pack(state, index))
+    whole = run(problem, monkeypatch, REPACK_FLOPS=np.inf, **SPANS)
+    widths = watch(monkeypatch, "in_spans")
     packed = run(problem, monkeypatch, REPACK_FLOPS=0.0)
-    assert sizes  # lanes did move into smaller buckets
-    assert all(size & (size - 1) == 0 for size in sizes)
+    assert widths[0] == 6
+    assert min(widths) < 4  # lanes did move into smaller buckets
+    assert all(width & (width - 1) == 0 for width in widths if width != 6)
     same(whole, packed)
+
+
+@pytest.mark.parametrize("slots", [1, 4])
+def test_the_number_of_slots_changes_nothing(problem, monkeypatch, slots):
+    wide = run(problem, monkeypatch, SLOT_CELLS=1 << 30)
+    same(wide, run(problem, monkeypatch, SLOT_CELLS=1 << 30, MAX_SLOTS=slots))
+
+
+@pytest.mark.parametrize("way", [{}, SPANS], ids=["slots", "spans"])
+def test_the_number_of_cores_changes_no_bit(problem, monkeypatch, way):
+    few = {"MAX_SLOTS": 2, **way}
+    alone = run(problem, monkeypatch, n_workers=lambda: 1, **few)
+    identical(alone, run(problem, monkeypatch, n_workers=lambda: 3, **few))
+
+
+def test_a_lane_longer_than_a_burst_goes_on(problem, monkeypatch):
+    whole = run(problem, monkeypatch)
+    widths = watch(monkeypatch, "in_slots")
+    pieces = run(problem, monkeypatch, BURST=8, MAX_SLOTS=2)
+    assert len(widths) > 2
+    same(whole, pieces)
+
+
+def test_rows_beyond_the_last_that_counts_are_not_read(problem, monkeypatch):
+    starts, x, weight = problem
+    blank = jax.numpy.full_like(x, np.nan)
+    longer = (starts, jax.numpy.concatenate([x, blank]), jax.numpy.concatenate([weight, 0 * weight]))
+    for way in ({}, SPANS):
+        same(run(problem, monkeypatch, **way), run(longer, monkeypatch))
 
 
 def test_batches_change_nothing(problem, monkeypatch):
@@ -61,3 +120,33 @@ def test_batches_change_nothing(problem, monkeypatch):
     parts = run(problem, monkeypatch, LANE_BYTES=4 * per_lane)  # 4 lanes, then 2 more
     same(whole, parts)
     assert parts.history.shape[0] == 6
+
+
+@pytest.mark.slow
+def test_a_third_of_the_time_of_mapping_the_loop():
+    """Lanes whose lengths vary tenfold: a loop under `vmap` runs all of them as long as the longest."""
+    x = np.asarray(make_cube(200).x, np.float64)
+    with precision_context(x.dtype):
+        rows = prepare_rows(x, np.ones(len(x)))
+        active = np.arange(10) < np.arange(1, 11)[:, None]
+        keys = jax.random.split(jax.random.key(0), 8)
+        starts = random_starts(rows, keys, active, "random_from_data", "full", np.asarray(1e-6))
+        options = rows.options(em_options(x.dtype, tol=1e-6))
+        mapped = jax.jit(jax.vmap(run_em, in_axes=(0, None, None, None)))
+
+        def timed(run):
+            run()
+            begun = time.perf_counter()
+            found = run()
+            return found, time.perf_counter() - begun
+
+        lanes, ours = timed(lambda: engine.run_lanes(starts, rows.x, rows.weight, options))
+        states, theirs = timed(lambda: jax.tree.map(np.asarray, mapped(starts, rows.x, rows.weight, options)))
+    assert lanes.n_iter.max() > 10 * np.median(lanes.n_iter)
+    # With an iteration more or less, the log-likelihood is that much nearer to the same optimum.
+    np.testing.assert_allclose(lanes.log_likelihood, states.best_log_likelihood, rtol=1e-9)
+    per_count = (10, 8)
+    winners = (np.argmax(ll.reshape(per_count), axis=1) for ll in (lanes.log_likelihood, states.best_log_likelihood))
+    np.testing.assert_array_equal(*winners)
+    # Seen: a thirtieth.
+    assert ours < theirs / 3, (ours, theirs)

@@ -25,6 +25,7 @@ LAYERS = {
     "_checks": 0,
     "_numerics": 0,
     "_options": 0,
+    "_compile": 0,
     "_parallel": 0,
     "_provenance": 0,
     "_pytree": 0,

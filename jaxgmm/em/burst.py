@@ -1,104 +1,156 @@
-"""A burst: some iterations of every lane of a batch, with nothing returned to the caller in between.
+"""A burst: some iterations of many lanes over the same rows, on all cores, with nothing returned in between.
 
-Small problems run as one compiled `while_loop`. On a CPU that keeps one core busy, so large ones are driven from
-the host: each iteration's E-step is collected in spans of row blocks, side by side on all cores. Which way is
-taken, and where the spans are cut, depends on the shapes alone: the number of cores changes no bit.
+There are two ways to keep all cores busy. Where one iteration of a lane is too short to share out, the lanes are:
+each core works on lanes of its own, in slots of one compiled program. Where it is long, the rows are: all lanes step
+together, driven from the host, and each E-step is collected in spans of row blocks side by side. Which way is taken,
+and where the spans are cut, depends on the shapes alone, and the spans are added in their order: the number of cores
+decides how many calls share the work, and changes no bit.
 """
 
 from __future__ import annotations
 
 from functools import partial, reduce
-from itertools import pairwise
 from operator import add
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from jaxgmm._compile import hot_jit
 from jaxgmm._numerics import next_power_of_two
 from jaxgmm._options import EMOptions
-from jaxgmm._parallel import side_by_side
+from jaxgmm._parallel import n_workers, side_by_side
+from jaxgmm._pytree import take
 from jaxgmm._status import Status
 from jaxgmm.em.loop import EMState, propose, select, settle, step
+from jaxgmm.em.slots import progress, run_in_slots
 from jaxgmm.kernels import KERNELS
 from jaxgmm.params import Factors, GMMParams
 from jaxgmm.stats import SuffStats, collect
 
 # Iterations in one burst: the history buffer's length.
 BURST = 256
+# Rows times components that the slots of one program work on together.
+SLOT_CELLS = 1 << 16
+MAX_SLOTS = 32
 # Arithmetic of a span (about a millisecond), well above what handing it to a thread costs.
 SPAN_FLOPS = 1e7
 MAX_SPANS = 32
+# Calls per core: every call costs a tenth of a millisecond, but with one a core that is busy elsewhere delays all.
+CALLS_PER_CORE = 2
 
 
 def iteration_flops(n_samples: int, n_components: int, n_features: int) -> float:
-    """Arithmetic of one EM iteration, roughly: products and exponentials. n_components: of all lanes together."""
+    """Arithmetic of one EM iteration of one lane, roughly: products and exponentials."""
     return n_samples * n_components * (2.0 * n_features * (n_features + 1) + 20.0)
 
 
-def burst(
-    state: EMState, x: Array, weight: Array, options: EMOptions, limit: int, kernel: str
-) -> tuple[EMState, np.ndarray]:
-    """Up to `limit` <= BURST iterations of every running lane of a state with leading lane axis L.
+def shares_rows(x: Array, n_components: int) -> bool:
+    """Whether the rows of one iteration, rather than the lanes, are shared out among the cores."""
+    return jax.default_backend() == "cpu" and iteration_flops(x.shape[0], n_components, x.shape[1]) >= 2 * SPAN_FLOPS
 
-    Returns the state and the log-likelihoods (n, L) of the iterations done, NaN where a lane did not move.
-    """
-    lanes = state.status.shape[0]
+
+def n_slots(n_lanes: int, x: Array, n_components: int) -> int:
+    """S, a power of two; on an accelerator all lanes step together."""
+    if jax.default_backend() != "cpu":
+        return n_lanes
+    return min(MAX_SLOTS, next_power_of_two(n_lanes), next_power_of_two(SLOT_CELLS // (x.shape[0] * n_components)))
+
+
+def _block_size(state: EMState, lanes: int, x: Array, kernel: str) -> int:
+    """Rows per block: all lanes work on the same block of rows at once, so it shrinks with their number."""
     n_components, n_features = lanes * state.params.n_components, state.params.n_features
-    # All lanes work on the same block of rows at once, so the block shrinks with their number.
-    block_size = min(KERNELS[kernel].block_size(n_components, n_features, x.dtype.itemsize), x.shape[0])
-    n_blocks = x.shape[0] // block_size
-    flops = iteration_flops(x.shape[0], n_components, n_features)
-    n_spans = min(next_power_of_two(int(flops / SPAN_FLOPS)), MAX_SPANS, n_blocks)
-    if n_spans > 1 and jax.default_backend() == "cpu":
-        edges = np.linspace(0, n_blocks, n_spans + 1).astype(np.int32)
-        return _driven(state, x, weight, options, limit, kernel, block_size, list(pairwise(edges)))
-    state, history = _compiled(state, x, weight, options, np.int32(limit), block_size=block_size, kernel=kernel)
-    rows = np.asarray(history)
-    moved = np.flatnonzero(~np.isnan(rows).all(axis=1))
-    return state, rows[: moved[-1] + 1 if len(moved) else 0]
+    return min(KERNELS[kernel].block_size(n_components, n_features, x.dtype.itemsize), x.shape[0])
 
 
-def _progress(new: EMState, old: EMState) -> Array:
-    """Log-likelihood of every lane that has moved to a sound state, NaN for the others."""
-    failed = (new.status == Status.SINGULAR) | (new.status == Status.NONFINITE)
-    return jnp.where((new.n_iter > old.n_iter) & ~failed, new.stats.log_likelihood, jnp.nan)
-
-
-@partial(jax.jit, static_argnames=("block_size", "kernel"))
-def _compiled(
-    state: EMState, x: Array, weight: Array, options: EMOptions, limit: Array, *, block_size: int, kernel: str
-) -> tuple[EMState, Array]:
-    """The burst as one program; log-likelihoods (BURST, L)."""
-    history = jnp.full((BURST, state.status.shape[0]), jnp.nan, x.dtype)
-    advance = jax.vmap(partial(step, block_size=block_size, kernel=kernel), in_axes=(0, None, None, None))
-
-    def keep_going(carry: tuple[EMState, Array, Array]) -> Array:
-        state, _, i = carry
-        return jnp.any(state.running) & (i < limit)
-
-    def body(carry: tuple[EMState, Array, Array]) -> tuple[EMState, Array, Array]:
-        state, history, i = carry
-        new = jax.vmap(select)(state.running, advance(state, x, weight, options), state)
-        return new, history.at[i].set(_progress(new, state)), i + 1
-
-    state, history, _ = jax.lax.while_loop(keep_going, body, (state, history, jnp.zeros((), jnp.int32)))
-    return state, history
-
-
-def _driven(
+def in_slots(
     state: EMState,
     x: Array,
     weight: Array,
     options: EMOptions,
     limit: int,
     kernel: str,
-    block_size: int,
-    spans: list[tuple[Any, Any]],
+    n_rows: int,
+    n_lanes: int,
 ) -> tuple[EMState, np.ndarray]:
-    """The burst as a host loop around the same functions."""
+    """Up to `limit` <= BURST iterations of the first `n_lanes`, all running, of a state with leading lane axis L.
+
+    state: host arrays, and so is the one returned. Rows from `n_rows` on have weight 0. Returns also the
+    log-likelihoods (L, BURST) of the iterations done, NaN after them.
+    """
+    width, n_components = state.status.shape[0], state.params.n_components
+    slots = n_slots(width, x, n_components)
+    n_calls = 1 if jax.default_backend() != "cpu" else min(n_workers(), -(-width // slots))
+    # The last lanes, of most components, take longest: they begin.
+    hands = [np.arange(n_lanes)[::-1][i::n_calls] for i in range(n_calls)]
+    size = -(-width // n_calls)
+    block_size = _block_size(state, slots, x, kernel)
+
+    def call(hand: np.ndarray) -> tuple[EMState, Array]:
+        mine = take(state, np.resize(hand, size) if len(hand) else np.zeros(size, int))
+        return _in_slots(
+            mine,
+            np.int32(len(hand)),
+            np.int32(-(-n_rows // block_size)),
+            x,
+            weight,
+            options,
+            np.int32(limit),
+            slots=slots,
+            block_size=block_size,
+            kernel=kernel,
+        )
+
+    ends = jax.tree.map(np.array, state)
+    history = np.full((width, BURST), np.nan, x.dtype)
+    for hand, (end, rows) in zip(hands, side_by_side(call, hands), strict=True):
+        n = len(hand)
+        jax.tree.map(lambda whole, part, hand=hand, n=n: whole.__setitem__(hand, np.asarray(part)[:n]), ends, end)
+        history[hand] = np.asarray(rows)[:n]
+    return ends, history
+
+
+@partial(hot_jit, static_argnames=("slots", "block_size", "kernel"))
+def _in_slots(
+    states: EMState,
+    n_lanes: Array,
+    n_blocks: Array,
+    x: Array,
+    weight: Array,
+    options: EMOptions,
+    limit: Array,
+    *,
+    slots: int,
+    block_size: int,
+    kernel: str,
+) -> tuple[EMState, Array]:
+    span = (jnp.zeros_like(n_blocks), n_blocks) if x.shape[0] > block_size else None
+    one = partial(step, block_size=block_size, kernel=kernel, span=span)
+    next_states = jax.vmap(one, in_axes=(0, None, None, None))
+
+    def advance(state: EMState, _: Array) -> EMState:
+        return next_states(state, x, weight, options)
+
+    return run_in_slots(states, n_lanes, advance, slots=slots, limit=limit, length=BURST)
+
+
+def in_spans(
+    state: EMState, x: Array, weight: Array, options: EMOptions, limit: int, kernel: str, n_rows: int
+) -> tuple[EMState, np.ndarray]:
+    """Up to `limit` iterations of every running lane of a state with leading lane axis L.
+
+    Rows from `n_rows` on have weight 0. Returns the state and the log-likelihoods (L, n) of the iterations done,
+    NaN where a lane did not move.
+    """
+    width = state.status.shape[0]
+    block_size = _block_size(state, width, x, kernel)
+    flops = width * iteration_flops(x.shape[0], state.params.n_components, x.shape[1])
+    n_blocks = -(-n_rows // block_size)
+    n_spans = min(next_power_of_two(int(flops / SPAN_FLOPS)), MAX_SPANS, 1 << (n_blocks.bit_length() - 1))
+    n_calls = min(n_spans, next_power_of_two(n_workers()) * CALLS_PER_CORE)
+    edges = np.linspace(0, n_blocks, n_spans + 1).astype(np.int32)
+    spans = np.stack([edges[:-1], edges[1:]], axis=1).reshape(n_calls, n_spans // n_calls, 2)
     rows: list[np.ndarray] = []
     while len(rows) < limit and (np.asarray(state.status) == Status.RUNNING).any():
         params, factors = _propose(state, options)
@@ -106,7 +158,7 @@ def _driven(
         parts = side_by_side(part, spans)
         state, row = _settle(state, params, factors, parts, options, kernel=kernel)
         rows.append(np.asarray(row))
-    return state, np.stack(rows) if rows else np.empty((0, len(state.status)), x.dtype)
+    return state, np.stack(rows, axis=1) if rows else np.empty((width, 0), x.dtype)
 
 
 @jax.jit
@@ -114,18 +166,21 @@ def _propose(state: EMState, options: EMOptions) -> tuple[GMMParams, Factors]:
     return jax.vmap(propose, in_axes=(0, None))(state, options)
 
 
-@partial(jax.jit, static_argnames=("block_size", "kernel"))
-def _collect(
-    factors: Factors, x: Array, weight: Array, span: tuple[Array, Array], *, block_size: int, kernel: str
-) -> SuffStats:
-    return jax.vmap(lambda f: collect(f, x, weight, block_size, kernel=kernel, span=span))(factors)
+@partial(hot_jit, static_argnames=("block_size", "kernel"))
+def _collect(factors: Factors, x: Array, weight: Array, spans: Array, *, block_size: int, kernel: str) -> SuffStats:
+    """The statistics of every lane (L, ...) for each of the spans (S, 2), leading axis S."""
+
+    def one(span: Array) -> SuffStats:
+        return jax.vmap(lambda f: collect(f, x, weight, block_size, kernel=kernel, span=(span[0], span[1])))(factors)
+
+    return jax.lax.map(one, spans)
 
 
 @partial(jax.jit, static_argnames="kernel")
 def _settle(
     state: EMState, params: GMMParams, factors: Factors, parts: list[SuffStats], options: EMOptions, *, kernel: str
 ) -> tuple[EMState, Array]:
-    stats = reduce(add, parts)
+    stats = reduce(add, [take(part, i) for part in parts for i in range(part.weight_sum.shape[0])])
     new = jax.vmap(partial(settle, kernel=kernel), in_axes=(0, 0, 0, 0, None))(state, params, factors, stats, options)
     new = jax.vmap(select)(state.running, new, state)
-    return new, _progress(new, state)
+    return new, progress(new, state)

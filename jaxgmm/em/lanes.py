@@ -19,7 +19,7 @@ from jaxgmm._numerics import MIN_BLOCK, max_lost_digits, next_power_of_two
 from jaxgmm._options import EMOptions
 from jaxgmm._pytree import pytree, replace, take
 from jaxgmm._status import Status
-from jaxgmm.em.burst import BURST, burst, iteration_flops
+from jaxgmm.em.burst import BURST, in_slots, in_spans, iteration_flops, n_slots, shares_rows
 from jaxgmm.em.loop import EMState, init_state, resume
 from jaxgmm.kernels import lost_digits
 from jaxgmm.params import GMMParams, factorize
@@ -64,13 +64,10 @@ def _losses(params: GMMParams) -> Array:
 
 
 @jax.jit
-def _row_weight(weight: Array) -> Array:
-    return jnp.sum(weight) / jnp.sum(weight > 0)
-
-
-@jax.jit
-def _pack(state: EMState, index: Array) -> EMState:
-    return take(state, index)
+def _row_weight(weight: Array) -> tuple[Array, Array]:
+    """The mean weight of a row that counts, and where the last of these ends."""
+    counts = weight > 0
+    return jnp.sum(weight) / jnp.sum(counts), jnp.max(jnp.where(counts, jnp.arange(1, len(weight) + 1), 0))
 
 
 @jax.jit
@@ -86,11 +83,13 @@ def run_lanes(starts: GMMParams, x: Array, weight: Array, options: EMOptions, ke
     digits is bounded, `whitening` otherwise. Returns a `LanesResult` in the order of the starts.
     """
     n_lanes = starts.weights.shape[0]
-    options = replace(options, row_weight=_row_weight(weight))
+    row_weight, n_rows = _row_weight(weight)
+    options = replace(options, row_weight=row_weight)
     per_lane = starts.n_components * starts.n_features * MIN_BLOCK * x.dtype.itemsize
     chunk = max(1, LANE_BYTES // per_lane)
     parts = [
-        _run_batch(take(starts, slice(i, i + chunk)), x, weight, options, kernel) for i in range(0, n_lanes, chunk)
+        _run_batch(take(starts, slice(i, i + chunk)), x, weight, options, kernel, int(n_rows))
+        for i in range(0, n_lanes, chunk)
     ]
     if len(parts) == 1:
         return parts[0]
@@ -102,7 +101,7 @@ def run_lanes(starts: GMMParams, x: Array, weight: Array, options: EMOptions, ke
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *padded)
 
 
-def _run_batch(starts: GMMParams, x: Array, weight: Array, options: EMOptions, kernel: str) -> LanesResult:
+def _run_batch(starts: GMMParams, x: Array, weight: Array, options: EMOptions, kernel: str, n_rows: int) -> LanesResult:
     """Lanes that fit into memory together: with `features` as long as that is precise, then with `whitening`."""
     n_lanes = starts.weights.shape[0]
     used = np.full(n_lanes, kernel, dtype="<U16")
@@ -113,7 +112,7 @@ def _run_batch(starts: GMMParams, x: Array, weight: Array, options: EMOptions, k
     history: list[np.ndarray] = []
     for name in ("features", "whitening"):
         lanes = np.flatnonzero(used == name)
-        history += _run_kernel(states, lanes, x, weight, options, name)
+        history += _run_kernel(states, lanes, x, weight, options, name, n_rows)
         halted = lanes[states.status[lanes] == Status.IMPRECISE]
         if len(halted):
             _put(states, halted, _resume(take(states, halted)))
@@ -142,35 +141,38 @@ def _put(states: EMState, lanes: np.ndarray, part: EMState) -> None:
 
 
 def _run_kernel(
-    states: EMState, lanes: np.ndarray, x: Array, weight: Array, options: EMOptions, kernel: str
+    states: EMState, lanes: np.ndarray, x: Array, weight: Array, options: EMOptions, kernel: str, n_rows: int
 ) -> list[np.ndarray]:
     """Bursts, retirement, re-packing of the `lanes` of `states` (host arrays), which end up where they stopped.
 
     Returns log-likelihoods (all lanes, iterations) burst by burst, NaN for the others.
     """
-    n_lanes = len(states.status)
-    state = jax.device_put(take(states, lanes))
+    n_lanes, n_components = states.params.weights.shape
+    by_rows = shares_rows(x, n_components)
+    width = min(n_lanes, next_power_of_two(len(lanes)))
+    # Idle places cost their width where all lanes step together, and nothing where slots go on to the next lane.
+    together = by_rows or n_slots(width, x, n_components) == width
+    per_lane = iteration_flops(x.shape[0], n_components, x.shape[1])
     history: list[np.ndarray] = []
-    limit, wasted = FIRST_BURST, 0.0
-    per_lane = iteration_flops(x.shape[0], state.params.n_components, state.params.n_features)
+    limit, wasted = FIRST_BURST if together and width > 1 else BURST, 0.0
     while len(lanes):
-        running = np.asarray(state.status) == Status.RUNNING
-        size = next_power_of_two(int(running.sum()))
-        if running.any() and (size > len(lanes) // 2 or wasted < REPACK_FLOPS):
-            state, rows = burst(state, x, weight, options, limit, kernel)
-            wasted += per_lane * np.count_nonzero(np.isnan(rows))
-            history.append(np.full((n_lanes, len(rows)), np.nan, rows.dtype))
-            history[-1][lanes] = rows.T
-            limit = min(2 * limit, BURST)
-            continue
-        _put(states, lanes[~running], take(jax.tree.map(np.asarray, state), ~running))
-        index = np.flatnonzero(running)
-        if len(index):
-            # Fill the bucket with copies of a finished lane: idle places cost nothing but their width.
-            idle = np.flatnonzero(~running)[: size - len(index)]
-            index = np.concatenate([index, idle])
-            state = _pack(state, index)
-        lanes, wasted = lanes[index], 0.0
+        if wasted >= REPACK_FLOPS and next_power_of_two(len(lanes)) < width:
+            width, wasted = next_power_of_two(len(lanes)), 0.0
+        # A batch is filled up with copies of its first lane.
+        batch = take(states, np.concatenate([lanes, np.full(width - len(lanes), lanes[0])]))
+        if by_rows:
+            batch, rows = in_spans(jax.device_put(batch), x, weight, options, limit, kernel, n_rows)
+        else:
+            batch, rows = in_slots(batch, x, weight, options, limit, kernel, n_rows, len(lanes))
+        rows = rows[: len(lanes)]
+        _put(states, lanes, take(batch, slice(len(lanes))))
+        history.append(np.full((n_lanes, rows.shape[1]), np.nan, rows.dtype))
+        history[-1][lanes] = rows
+        if together:
+            done = np.count_nonzero(~np.isnan(rows), axis=1)
+            wasted += per_lane * (width * done.max() - done.sum())
+        lanes = lanes[states.status[lanes] == Status.RUNNING]
+        limit = min(2 * limit, BURST)
     return history
 
 

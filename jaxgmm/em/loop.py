@@ -204,10 +204,11 @@ def step(
     options: EMOptions,
     block_size: int | None = None,
     kernel: str = "whitening",
+    span: tuple[Array, Array] | None = None,
 ) -> EMState:
-    """One EM iteration of one lane (an E-step alone for a fresh one), rows in blocks of `block_size`."""
+    """One EM iteration of one lane (an E-step alone for a fresh one), rows as `stats.collect` takes them."""
     params, factors = propose(state, options)
-    stats = collect(factors, x, weight, block_size, kernel=kernel)
+    stats = collect(factors, x, weight, block_size, kernel=kernel, span=span)
     return settle(state, params, factors, stats, options, kernel)
 
 

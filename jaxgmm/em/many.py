@@ -1,9 +1,7 @@
 """Many small data sets as one batch: lanes with their own rows, run by one compiled program per shape.
 
-A chunk holds C data sets padded to the same number of rows. Every (set, component count, restart) is a task, and L
-slots work on the tasks: they all step together, and as soon as some have stopped their results are put away and the
-next tasks take their places. Everything happens inside one program, so a slow task holds up its own slot only and
-the host is not asked. What a task computes does not depend on which others are there.
+A chunk holds C data sets padded to the same number of rows. Every (set, component count, restart) is a task, and
+slots work on the tasks of a chunk (`em.slots`).
 """
 
 from __future__ import annotations
@@ -16,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from jaxgmm._compile import hot_jit
 from jaxgmm._numerics import MAX_BLOCK, max_lost_digits, next_power_of_two
 from jaxgmm._options import EMOptions
 from jaxgmm._parallel import side_by_side
@@ -23,7 +22,8 @@ from jaxgmm._pytree import pytree, replace, take
 from jaxgmm._status import Status
 from jaxgmm.covariance import get_family
 from jaxgmm.data.sets import Sets, buckets, pack
-from jaxgmm.em.loop import EMState, init_state, select, step
+from jaxgmm.em.loop import EMState, init_state, step
+from jaxgmm.em.slots import run_in_slots
 from jaxgmm.init._lane import lane_start
 from jaxgmm.params import GMMParams
 
@@ -60,7 +60,7 @@ def chunk_sets(n_rows: int, n_features: int, itemsize: int, per_set: int) -> int
     return max(1, min(scale * CHUNK_TASKS // per_set, CHUNK_BYTES // (n_rows * n_features * itemsize)))
 
 
-@partial(jax.jit, static_argnames=("n_restarts", "slots", "method", "covariance_type", "kernel"))
+@partial(hot_jit, static_argnames=("n_restarts", "slots", "method", "covariance_type", "kernel"))
 def run_chunk(
     x: Array,
     weight: Array,
@@ -107,57 +107,16 @@ def run_chunk(
         )
 
     starts = jax.lax.fori_loop(0, -(-n_tasks // slots), begin, starts)
-    return _work(starts, x, weight, options, n_tasks, per_set, slots, kernel)
+    next_states = jax.vmap(partial(step, block_size=min(x.shape[1], MAX_BLOCK), kernel=kernel))
 
-
-def _work(
-    starts: GMMParams,
-    x: Array,
-    weight: Array,
-    options: EMOptions,
-    n_tasks: Array,
-    per_set: int,
-    slots: int,
-    kernel: str,
-) -> Outcome:
-    """Run the first `n_tasks` of the starts to their stops on `slots` slots."""
-    dtype = x.dtype
-    room = starts.weights.shape[0]
-    fresh = jax.vmap(lambda start: init_state(start, dtype))
-    advance = jax.vmap(partial(step, block_size=min(x.shape[1], MAX_BLOCK), kernel=kernel))
-    # Wait for a few slots to be free rather than stop for every one of them.
-    enough = max(1, slots // 8)
-
-    def run(state: EMState, task: Array) -> EMState:
+    def advance(state: EMState, task: Array) -> EMState:
         own = task // per_set
-        rows, w, opt = x[own], weight[own], take(options, own)
-        busy = jnp.sum(state.running)
+        return next_states(state, x[own], weight[own], take(options, own))
 
-        def keep_going(state: EMState) -> Array:
-            running = jnp.sum(state.running)
-            return (running > 0) & (running > busy - enough)
-
-        return jax.lax.while_loop(keep_going, lambda s: jax.vmap(select)(s.running, advance(s, rows, w, opt), s), state)
-
-    def body(carry: tuple[EMState, Array, Array, Outcome]) -> tuple[EMState, Array, Array, Outcome]:
-        state, task, following, outcome = carry
-        state = run(state, task)
-        free = ~state.running
-        # Finished results to their places; an idle slot writes its old result again.
-        outcome = jax.tree.map(
-            lambda all_, new: all_.at[jnp.where(free, task, room)].set(new, mode="drop"), outcome, _outcome(state)
-        )
-        turn = following + jnp.cumsum(free, dtype=jnp.int32) - 1
-        taken = free & (turn < n_tasks)
-        task = jnp.where(taken, turn, task)
-        state = jax.vmap(select)(taken, fresh(take(starts, task)), state)
-        return state, task, following + jnp.sum(taken, dtype=jnp.int32), outcome
-
-    task = jnp.minimum(jnp.arange(slots, dtype=jnp.int32), n_tasks - 1)
-    state = fresh(take(starts, task))
-    blank = jax.tree.map(lambda a: jnp.zeros((room, *a.shape[1:]), a.dtype), _outcome(state))
-    first = (state, task, jnp.minimum(jnp.int32(slots), n_tasks), blank)
-    return jax.lax.while_loop(lambda carry: jnp.any(carry[0].running), body, first)[3]
+    states = jax.vmap(lambda start: init_state(start, x.dtype))(starts)
+    to_the_end = jnp.int32(np.iinfo(np.int32).max)
+    states, _ = run_in_slots(states, n_tasks, advance, slots=slots, limit=to_the_end, length=0)
+    return _outcome(states)
 
 
 def _outcome(state: EMState) -> Outcome:

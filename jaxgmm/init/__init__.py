@@ -6,8 +6,12 @@ from functools import partial
 from typing import Any
 
 import jax
+import numpy as np
 from jax import Array
 
+from jaxgmm._compile import hot_jit
+from jaxgmm._parallel import n_workers, side_by_side
+from jaxgmm._pytree import take
 from jaxgmm._status import UsageError, nearest
 from jaxgmm.init._base import StartMethod, params_from_rows
 from jaxgmm.init._centres import CentreStart, random_rows
@@ -47,17 +51,27 @@ def get_start(name: str) -> StartMethod:
     return _METHODS[name]
 
 
-@partial(jax.jit, static_argnames=("method", "covariance_type"))
-def _m_step(
-    seeds: Any, x: Array, weight: Array, active: Array, reg_covar: Array, *, method: str, covariance_type: str
+@partial(hot_jit, static_argnames=("method", "covariance_type"))
+def _m_steps(
+    lanes: Array,
+    seeds: Any,
+    x: Array,
+    weight: Array,
+    active: Array,
+    reg_covar: Array,
+    *,
+    method: str,
+    covariance_type: str,
 ) -> GMMParams:
+    """The M-steps of some of the (mask, key) pairs, numbered by `lanes`, masks outermost."""
     start = get_start(method)
+    n_keys = jax.tree.leaves(seeds)[0].shape[1]
 
-    def lane(seed: Any, mask: Array) -> GMMParams:
+    def one(lane: Array) -> GMMParams:
+        mask, seed = active[lane // n_keys], take(seeds, (lane // n_keys, lane % n_keys))
         return params_from_rows(start.rows(seed, x, weight, mask), x, weight, covariance_type, reg_covar)
 
-    per_mask = jax.vmap(jax.vmap(lane, in_axes=(0, None)))(seeds, active)
-    return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), per_mask)
+    return jax.lax.map(one, lanes) if jax.default_backend() == "cpu" else jax.vmap(one)(lanes)
 
 
 def make_starts(
@@ -77,4 +91,13 @@ def make_starts(
     family, so a sweep over families compiles them once.
     """
     seeds = get_start(method).seeds(keys, x, weight, active)
-    return _m_step(seeds, x, weight, active, reg_covar, method=method, covariance_type=covariance_type)
+
+    def call(lanes: np.ndarray) -> GMMParams:
+        return _m_steps(lanes, seeds, x, weight, active, reg_covar, method=method, covariance_type=covariance_type)
+
+    # One call for each core; all of one length, so that they are one program.
+    n_lanes = len(active) * len(keys)
+    n_calls = 1 if jax.default_backend() != "cpu" else min(n_workers(), n_lanes)
+    size = -(-n_lanes // n_calls)
+    parts = side_by_side(call, np.resize(np.arange(n_lanes, dtype=np.int32), (n_calls, size)))
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves)[:n_lanes], *parts)
