@@ -142,7 +142,7 @@ def test_a_third_of_the_time_of_mapping_the_loop():
 
         lanes, ours = timed(lambda: engine.run_lanes(starts, rows.x, rows.weight, options))
         states, theirs = timed(lambda: jax.tree.map(np.asarray, mapped(starts, rows.x, rows.weight, options)))
-    assert lanes.n_iter.max() > 10 * np.median(lanes.n_iter)
+    assert lanes.n_iter.max() > 10 * np.quantile(lanes.n_iter, 0.25)
     # With an iteration more or less, the log-likelihood is that much nearer to the same optimum.
     np.testing.assert_allclose(lanes.log_likelihood, states.best_log_likelihood, rtol=1e-9)
     per_count = (10, 8)
