@@ -26,8 +26,8 @@ CRITERIA = ("bic", "aic", "icl", "silhouette")
 
 def _check_init(
     init: Any, rows: Rows, candidates: Sequence[int], covariance_type: str, key: Any, n_restarts: int
-) -> tuple[str | list[GMMParams], jax.Array]:
-    """The start (a method's name or lanes of parameters) and one key per restart."""
+) -> tuple[str | list[GMMParams], jax.Array | None]:
+    """The start (a method's name or lanes of parameters) and one key per restart, None where nothing is drawn."""
     if isinstance(init, GMMParams):
         check_params(init, n_features=rows.n_features)
         if get_family(init.covariance_type) is not get_family(covariance_type):
@@ -39,7 +39,7 @@ def _check_init(
             raise UsageError(
                 f"init has {init.n_components} components, but n_components is {list(candidates)}; give both the same"
             )
-        return [replace(init, covariance_type=get_family(covariance_type).name)], jax.random.split(jax.random.key(0), 1)
+        return [replace(init, covariance_type=get_family(covariance_type).name)], None
     method = get_start(init)
     if method.name == "orthant":
         check_orthant_features(rows.n_features)

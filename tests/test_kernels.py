@@ -395,7 +395,10 @@ def test_a_forced_kernel_is_kept(monkeypatch):
     assert list(whitening.kernel) == ["whitening"]
 
 
-def test_an_unsafe_start_goes_to_whitening_at_once(monkeypatch):
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_an_unsafe_start_goes_to_whitening_at_once(monkeypatch, dtype):
+    """In double precision after one look with `features`, which counts for nothing."""
+    monkeypatch.setattr(engine, "FEATURES_MIN_ROWS", 0)
     start, x = collapsing()
     _, means, covariances, _ = parts_of(start)
     means[2] = x[0]
@@ -403,10 +406,13 @@ def test_an_unsafe_start_goes_to_whitening_at_once(monkeypatch):
     unsafe = params_of((start.weights, means, covariances), "full")
     assert loss_of(unsafe) > max_lost_digits(np.float64)
     used = watch(monkeypatch)
-    lanes = run(lanes_of(unsafe), x)
-    assert set(used) == {"whitening"}
+    lanes = run(lanes_of(unsafe), x, dtype=dtype, reg_covar=1e-6)
+    assert set(used[1:]) <= {"whitening"}
+    assert used[0] == ("features" if dtype == np.float64 else "whitening")
     assert list(lanes.kernel) == ["whitening"]
     assert_whole_history(lanes)
+    forced = run(lanes_of(unsafe), x, "whitening", dtype=dtype, reg_covar=1e-6)
+    np.testing.assert_array_equal(lanes.history, forced.history)
 
 
 def test_the_choice_is_the_lanes_own():

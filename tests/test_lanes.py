@@ -34,7 +34,8 @@ def run(problem, monkeypatch, **constants):
     """All six lanes with changed constants of the engine."""
     for name, value in constants.items():
         monkeypatch.setattr(engine if hasattr(engine, name) else bursts, name, value)
-    return engine.run_lanes(*problem, em_options(np.float32, tol=1e-6, max_iter=300))
+    starts, x, weight, *n_rows = problem
+    return engine.run_lanes(starts, x, weight, em_options(np.float32, tol=1e-6, max_iter=300), "auto", *n_rows)
 
 
 def same(a, b):
@@ -109,7 +110,7 @@ def test_a_lane_longer_than_a_burst_goes_on(problem, monkeypatch):
 def test_rows_beyond_the_last_that_counts_are_not_read(problem, monkeypatch):
     starts, x, weight = problem
     blank = jax.numpy.full_like(x, np.nan)
-    longer = (starts, jax.numpy.concatenate([x, blank]), jax.numpy.concatenate([weight, 0 * weight]))
+    longer = (starts, jax.numpy.concatenate([x, blank]), jax.numpy.concatenate([weight, 0 * weight]), len(x))
     for way in ({}, SPANS):
         same(run(problem, monkeypatch, **way), run(longer, monkeypatch))
 
@@ -140,7 +141,7 @@ def test_a_third_of_the_time_of_mapping_the_loop():
             found = run()
             return found, time.perf_counter() - begun
 
-        lanes, ours = timed(lambda: engine.run_lanes(starts, rows.x, rows.weight, options))
+        lanes, ours = timed(lambda: engine.run_lanes(starts, rows.x, rows.weight, options, n_rows=rows.n_samples))
         states, theirs = timed(lambda: jax.tree.map(np.asarray, mapped(starts, rows.x, rows.weight, options)))
     assert lanes.n_iter.max() > 10 * np.quantile(lanes.n_iter, 0.25)
     # With an iteration more or less, the log-likelihood is that much nearer to the same optimum.

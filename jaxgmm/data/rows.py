@@ -20,7 +20,9 @@ from jaxgmm._options import EMOptions
 from jaxgmm._pytree import replace
 
 # Rows converted at a time, so that the double-precision copy stays small.
-_CHUNK = 1 << 16
+_CHUNK = 1 << 13
+# Bytes; XLA's own.
+_ALIGNMENT = 64
 # Smallest binary exponent of a scale, by the bytes of the type.
 _MIN_EXPONENT = {4: -48, 8: -400}
 
@@ -57,13 +59,21 @@ class Rows:
             options,
             reg_covar=np.asarray(options.reg_covar / self.scale / self.scale, self.dtype),
             log_volume=np.asarray(self.n_features * math.log(self.scale), self.dtype),
+            row_weight=np.asarray(self.weight_sum / self.n_used, self.dtype),
         )
+
+
+def _zeros(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    """Zeros that begin where a CPU device takes an array over as it is, instead of copying it."""
+    raw = np.zeros(math.prod(shape) * np.dtype(dtype).itemsize + _ALIGNMENT, np.uint8)
+    start = -raw.ctypes.data % _ALIGNMENT
+    return raw[start : raw.size - _ALIGNMENT + start].view(dtype).reshape(shape)
 
 
 def pad_rows(x: np.ndarray, dtype: Any, offset: np.ndarray | None = None, scale: float = 1.0) -> np.ndarray:
     """(x − offset) / scale in `dtype`, followed by zero rows up to the bucket size; the only copy of the data made."""
     n_samples, n_features = x.shape
-    padded = np.zeros((row_bucket(n_samples), n_features), dtype)
+    padded = _zeros((row_bucket(n_samples), n_features), dtype)
     for start in range(0, n_samples, _CHUNK):
         part = x[start : start + _CHUNK]
         padded[start : start + len(part)] = part if offset is None else (part.astype(np.float64) - offset) / scale
@@ -72,7 +82,7 @@ def pad_rows(x: np.ndarray, dtype: Any, offset: np.ndarray | None = None, scale:
 
 def pad_vector(values: np.ndarray, dtype: Any) -> np.ndarray:
     """Values (N) followed by zeros up to the bucket size."""
-    padded = np.zeros(row_bucket(len(values)), dtype)
+    padded = _zeros((row_bucket(len(values)),), dtype)
     padded[: len(values)] = values
     return padded
 

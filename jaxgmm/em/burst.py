@@ -9,8 +9,7 @@ decides how many calls share the work, and changes no bit.
 
 from __future__ import annotations
 
-from functools import partial, reduce
-from operator import add
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -180,7 +179,9 @@ def _collect(factors: Factors, x: Array, weight: Array, spans: Array, *, block_s
 def _settle(
     state: EMState, params: GMMParams, factors: Factors, parts: list[SuffStats], options: EMOptions, *, kernel: str
 ) -> tuple[EMState, Array]:
-    stats = reduce(add, [take(part, i) for part in parts for i in range(part.weight_sum.shape[0])])
+    spans: SuffStats = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *parts)
+    rest = take(spans, slice(1, None))
+    stats, _ = jax.lax.scan(lambda total, span: (total + span, None), take(spans, 0), rest)
     new = jax.vmap(partial(settle, kernel=kernel), in_axes=(0, 0, 0, 0, None))(state, params, factors, stats, options)
     new = jax.vmap(select)(state.running, new, state)
     return new, progress(new, state)

@@ -11,7 +11,6 @@ from __future__ import annotations
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
@@ -64,31 +63,26 @@ def _losses(params: GMMParams) -> Array:
 
 
 @jax.jit
-def _row_weight(weight: Array) -> tuple[Array, Array]:
-    """The mean weight of a row that counts, and where the last of these ends."""
-    counts = weight > 0
-    return jnp.sum(weight) / jnp.sum(counts), jnp.max(jnp.where(counts, jnp.arange(1, len(weight) + 1), 0))
-
-
-@jax.jit
 def _resume(state: EMState) -> EMState:
     return jax.vmap(resume)(state)
 
 
-def run_lanes(starts: GMMParams, x: Array, weight: Array, options: EMOptions, kernel: str = "auto") -> LanesResult:
+def run_lanes(
+    starts: GMMParams, x: Array, weight: Array, options: EMOptions, kernel: str = "auto", n_rows: int | None = None
+) -> LanesResult:
     """Run every lane to its stop, as many at a time as memory allows.
 
     starts: parameters with a leading lane axis L, all of one family and one padded K. x (N, D), about their mean,
     and weight (N) are shared by all lanes. kernel: a name in `KERNELS`, or "auto": `features` where its loss of
-    digits is bounded, `whitening` otherwise. Returns a `LanesResult` in the order of the starts.
+    digits is bounded, `whitening` otherwise. n_rows: where the padding of weight 0 begins, which need not be read.
+    Returns a `LanesResult` in the order of the starts.
     """
     n_lanes = starts.weights.shape[0]
-    row_weight, n_rows = _row_weight(weight)
-    options = replace(options, row_weight=row_weight)
+    n_rows = n_rows or x.shape[0]
     per_lane = starts.n_components * starts.n_features * MIN_BLOCK * x.dtype.itemsize
     chunk = max(1, LANE_BYTES // per_lane)
     parts = [
-        _run_batch(take(starts, slice(i, i + chunk)), x, weight, options, kernel, int(n_rows))
+        _run_batch(take(starts, slice(i, i + chunk)), x, weight, options, kernel, n_rows)
         for i in range(0, n_lanes, chunk)
     ]
     if len(parts) == 1:
@@ -129,9 +123,13 @@ def _run_batch(starts: GMMParams, x: Array, weight: Array, options: EMOptions, k
 
 
 def _features_first(starts: GMMParams, x: Array, options: EMOptions) -> np.ndarray:
-    """Which lanes start with `features`; a lane's own start and the shape of the rows decide, not its company."""
-    if x.dtype.itemsize < 8 and x.shape[0] < FEATURES_MIN_ROWS:
-        return np.zeros(starts.weights.shape[0], bool)
+    """Which lanes begin with `features`; a lane's own start and the shape of the rows decide, not its company."""
+    n_lanes = starts.weights.shape[0]
+    if x.dtype.itemsize == 8:
+        # Nearly always precise enough, so it is not worth a program to look ahead: the first step will tell.
+        return np.ones(n_lanes, bool)
+    if x.shape[0] < FEATURES_MIN_ROWS:
+        return np.zeros(n_lanes, bool)
     return np.asarray(_losses(starts)) <= options.max_loss
 
 

@@ -104,7 +104,7 @@ def run_most_promising(
     as DROPPED (Biernacki, Celeux and Govaert 2003).
     """
     short = replace(options, max_iter=np.minimum(options.max_iter, np.int32(SHORT_RUN)))
-    lanes = run_lanes(starts, rows.x, rows.weight, short, kernel)
+    lanes = run_lanes(starts, rows.x, rows.weight, short, kernel, rows.n_samples)
     groups = np.arange(len(lanes.status)).reshape(-1, per_count)
     ranked = [sorted(group, key=lambda i: _merit(lanes, i), reverse=True)[:keep] for group in groups]
     unfinished = (lanes.status == Status.MAX_ITER) & (lanes.n_iter < options.max_iter)
@@ -113,7 +113,7 @@ def run_most_promising(
     if not len(chosen):
         return replace(lanes, status=status)
     rest = replace(options, max_iter=options.max_iter - np.int32(SHORT_RUN))
-    more = run_lanes(take(lanes.params, chosen), rows.x, rows.weight, rest, kernel)
+    more = run_lanes(take(lanes.params, chosen), rows.x, rows.weight, rest, kernel, rows.n_samples)
     history = np.full((len(status), lanes.history.shape[1] + more.history.shape[1] - 1), np.nan, lanes.history.dtype)
     history[:, : lanes.history.shape[1]] = lanes.history
     # The second run begins with the E-step that ended the first.
@@ -163,7 +163,7 @@ def fit_rows(
     *,
     covariance_type: str,
     init: str | Sequence[GMMParams],
-    keys: jax.Array,
+    keys: jax.Array | None,
     options: EMOptions,
     kernel: str = "auto",
     keep_restarts: int | None = None,
@@ -171,20 +171,21 @@ def fit_rows(
     """Fit every component count; all (count, restart) pairs of one padded size are lanes of one program.
 
     init: a start method, or starting parameters (one lane each, all with the one candidate's K).
-    keys: (R), one per restart. kernel: see `run_lanes`. keep_restarts: see `run_most_promising`. A count for which
+    keys: (R), one per restart, None for given starts. kernel: see `run_lanes`. keep_restarts: see `run_most_promising`. A count for which
     no restart gave a usable state maps to its `FitError`.
     """
     results: dict[int, FitResult | FitError] = {}
     inside = rows.options(options)
     for padded, counts in component_buckets(candidates).items():
-        if isinstance(init, str):
+        if isinstance(init, str) and keys is not None:
             active = np.arange(padded) < np.asarray(counts)[:, None]
             starts = random_starts(rows, keys, active, init, covariance_type, inside.reg_covar)
         else:
+            assert not isinstance(init, str)
             starts = given_starts(init, rows, padded)
         per_count = starts.weights.shape[0] // len(counts)
         if keep_restarts is None or keep_restarts >= per_count:
-            lanes = run_lanes(starts, rows.x, rows.weight, inside, kernel)
+            lanes = run_lanes(starts, rows.x, rows.weight, inside, kernel, rows.n_samples)
         else:
             lanes = run_most_promising(starts, rows, inside, kernel, per_count, keep_restarts)
         for j, n_components in enumerate(counts):

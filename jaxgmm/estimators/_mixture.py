@@ -208,7 +208,7 @@ class GaussianMixture(EstimatorProtocol):
             starts = random_starts(rows, keys, everything, self.init_params, family.name, inside.reg_covar)
             starts, init = _override(starts, given, rows), self.init_params
         try:
-            lanes = run_lanes(starts, rows.x, rows.weight, inside)
+            lanes = run_lanes(starts, rows.x, rows.weight, inside, n_rows=rows.n_samples)
             result = summarise(lanes, rows, self.n_components, init, options)
         except FitError:
             raise self._ill_defined(rows.dtype) from None
