@@ -114,11 +114,11 @@ def next_power_of_two(n: int) -> int:
 
 
 def row_bucket(n_rows: int) -> int:
-    """Padded number of rows: neighbouring sizes share one compiled program, at most an eighth is padding.
+    """Padded number of rows: neighbouring sizes share one compiled program, little is padding.
 
-    Powers of two up to `MAX_BLOCK`, beyond it multiples of the block and of an eighth of the octave.
+    Powers of two up to `MAX_BLOCK`, beyond it multiples of the block and of a sixteenth of the octave.
     """
     if n_rows <= MAX_BLOCK:
         return max(MIN_BLOCK, next_power_of_two(n_rows))
-    step = max(MAX_BLOCK, next_power_of_two(n_rows) // 16)
+    step = max(MAX_BLOCK, next_power_of_two(n_rows) // 32)
     return -(-n_rows // step) * step

@@ -14,6 +14,14 @@ from functools import cache
 from typing import TypeVar
 
 import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from jaxgmm._numerics import next_power_of_two
+
+# A call costs a tenth of a millisecond, but with only one for each core a core that is busy elsewhere delays all.
+CALLS_PER_CORE = 2
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -22,6 +30,28 @@ R = TypeVar("R")
 def n_workers() -> int:
     """Cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+
+
+def for_each_call(pieces: np.ndarray) -> np.ndarray:
+    """Pieces of work (P, ...), P a power of two, dealt out as (calls, pieces of a call, ...): see `each_piece`."""
+    n_calls = min(len(pieces), next_power_of_two(n_workers()) * CALLS_PER_CORE)
+    return pieces.reshape(n_calls, len(pieces) // n_calls, *pieces.shape[1:])
+
+
+def each_piece(work: Callable[[Array], T], pieces: Array) -> T:
+    """The results of the pieces (n, ...) of a call, stacked; compiled.
+
+    The cores decide how many pieces share a call, and no bit may depend on that. So the length of the loop is
+    hidden from the compiler, which would make other code of a single piece.
+    """
+    shapes = jax.eval_shape(work, pieces[0])
+    results = jax.tree.map(lambda s: jnp.zeros((len(pieces), *s.shape), s.dtype), shapes)
+    length = jnp.sum(pieces.reshape(len(pieces), -1)[:, 0] >= 0, dtype=jnp.int32)
+
+    def put(i: Array, results: T) -> T:
+        return jax.tree.map(lambda whole, part: whole.at[i].set(part), results, work(pieces[i]))
+
+    return jax.lax.fori_loop(0, length, put, results)
 
 
 @cache

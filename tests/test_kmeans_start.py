@@ -74,7 +74,7 @@ def test_equal_centres_give_their_rows_to_the_first():
 @pytest.mark.usefixtures("wide")
 def test_a_centre_without_rows_stays():
     centres = jnp.asarray([[0.0, 0.0], [9.0, 9.0]])
-    moved, shift = _kmeans.move(centres, [(jnp.asarray([2.0, 0.0]), jnp.asarray([[2.0, 4.0], [0.0, 0.0]]))])
+    moved, shift = _kmeans.move(centres, jnp.asarray([[2.0, 0.0]]), jnp.asarray([[[2.0, 4.0], [0.0, 0.0]]]))
     np.testing.assert_array_equal(moved, [[1.0, 2.0], [9.0, 9.0]])
     assert shift == 5.0
 
@@ -90,7 +90,7 @@ def test_a_seed_is_the_candidate_that_leaves_least():
         passed = _kmeans.seeding_pass(x, weight, state, candidates)
         left = [distances(x, np.vstack([chosen, c])).min(axis=1) @ weight for c in np.asarray(candidates)]
         np.testing.assert_allclose(passed[1].sum(axis=0), left, rtol=1e-12)
-        state = _kmeans.settle([passed], candidates)
+        state = _kmeans.settle(candidates, *passed)
         chosen = np.vstack([chosen, candidates[np.argmin(left)]])
         np.testing.assert_array_equal(state.latest, chosen[-1])
 
@@ -102,7 +102,7 @@ def test_candidates_follow_weight_times_squared_distance():
     weight = jnp.asarray(np.repeat([1.0, 1.0, 2.0, 0.0], 64))
     _, state = _kmeans.begin(jax.random.key(0), x, weight, 2)
     seed = jnp.zeros((_kmeans.TRIALS, 1))
-    state = _kmeans.settle([_kmeans.seeding_pass(x, weight, state, seed)], seed)
+    state = _kmeans.settle(seed, *_kmeans.seeding_pass(x, weight, state, seed))
     draws = jnp.linspace(0.0, 1.0, 901)
     values, counts = np.unique(_kmeans.draw_candidates(draws, x, weight, state), return_counts=True)
     np.testing.assert_array_equal(values, [1.0, 2.0])
@@ -237,7 +237,7 @@ def test_inertia_is_within_a_hundredth_of_scikit_learns(shape):
 def test_new_values_and_more_restarts_compile_nothing_new(shared_out, parts, dtype):
     if parts:
         shared_out()
-    programs = [_kmeans._seeds, _kmeans._lloyd, _kmeans._seeding_part, _kmeans._lloyd_part, _kmeans._settle]
+    programs = [_kmeans._seeds, _kmeans._lloyd, _kmeans._seeding_parts, _kmeans._lloyd_parts, _kmeans._settle]
     with precision_context(dtype):
         k_means(blobs(3000, 3, K, 2.0).astype(dtype), keys_of(1))
         before = [program._cache_size() for program in programs]

@@ -19,7 +19,7 @@ from jax import Array
 from jaxgmm._compile import hot_jit
 from jaxgmm._numerics import next_power_of_two
 from jaxgmm._options import EMOptions
-from jaxgmm._parallel import n_workers, side_by_side
+from jaxgmm._parallel import each_piece, for_each_call, n_workers, side_by_side
 from jaxgmm._pytree import take
 from jaxgmm._status import Status
 from jaxgmm.em.loop import EMState, propose, select, settle, step
@@ -36,8 +36,6 @@ MAX_SLOTS = 32
 # Arithmetic of a span (about a millisecond), well above what handing it to a thread costs.
 SPAN_FLOPS = 1e7
 MAX_SPANS = 32
-# Calls per core: every call costs a tenth of a millisecond, but with one a core that is busy elsewhere delays all.
-CALLS_PER_CORE = 2
 
 
 def iteration_flops(n_samples: int, n_components: int, n_features: int) -> float:
@@ -147,9 +145,8 @@ def in_spans(
     flops = width * iteration_flops(x.shape[0], state.params.n_components, x.shape[1])
     n_blocks = -(-n_rows // block_size)
     n_spans = min(next_power_of_two(int(flops / SPAN_FLOPS)), MAX_SPANS, 1 << (n_blocks.bit_length() - 1))
-    n_calls = min(n_spans, next_power_of_two(n_workers()) * CALLS_PER_CORE)
     edges = np.linspace(0, n_blocks, n_spans + 1).astype(np.int32)
-    spans = np.stack([edges[:-1], edges[1:]], axis=1).reshape(n_calls, n_spans // n_calls, 2)
+    spans = for_each_call(np.stack([edges[:-1], edges[1:]], axis=1))
     rows: list[np.ndarray] = []
     while len(rows) < limit and (np.asarray(state.status) == Status.RUNNING).any():
         params, factors = _propose(state, options)
@@ -172,7 +169,7 @@ def _collect(factors: Factors, x: Array, weight: Array, spans: Array, *, block_s
     def one(span: Array) -> SuffStats:
         return jax.vmap(lambda f: collect(f, x, weight, block_size, kernel=kernel, span=(span[0], span[1])))(factors)
 
-    return jax.lax.map(one, spans)
+    return each_piece(one, spans)
 
 
 @partial(jax.jit, static_argnames="kernel")

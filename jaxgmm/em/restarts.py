@@ -171,8 +171,8 @@ def fit_rows(
     """Fit every component count; all (count, restart) pairs of one padded size are lanes of one program.
 
     init: a start method, or starting parameters (one lane each, all with the one candidate's K).
-    keys: (R), one per restart, None for given starts. kernel: see `run_lanes`. keep_restarts: see `run_most_promising`. A count for which
-    no restart gave a usable state maps to its `FitError`.
+    keys: (R), one per restart, None for given starts. kernel: see `run_lanes`. keep_restarts: see
+    `run_most_promising`. A count for which no restart gave a usable state maps to its `FitError`.
     """
     results: dict[int, FitResult | FitError] = {}
     inside = rows.options(options)

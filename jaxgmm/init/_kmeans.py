@@ -21,8 +21,9 @@ import numpy as np
 from jax import Array
 
 from jaxgmm._blocks import sum_over_blocks
+from jaxgmm._compile import hot_jit
 from jaxgmm._numerics import MAX_BLOCK, PRECISION, default_block_size, eps, safe_divide
-from jaxgmm._parallel import side_by_side
+from jaxgmm._parallel import each_piece, for_each_call, side_by_side
 from jaxgmm.init._base import uniform, weighted_mean
 
 # Candidate rows per seed (scikit-learn takes 2 + log K). Fixed, so that the first J of K seeds do not depend on K.
@@ -69,7 +70,7 @@ class Seeding(NamedTuple):
     mass: Array
 
 
-def _squared_distances(rows: Array, points: Array) -> Array:
+def squared_distances(rows: Array, points: Array) -> Array:
     """|x_b − c_p|², shape (P, B), as one product; 0 where the difference drowns in the rounding of its terms."""
     norms = jnp.sum(points * points, axis=-1)[:, None] + jnp.sum(rows * rows, axis=-1)[None, :]
     distance = norms - 2.0 * jnp.matmul(points, rows.T, precision=PRECISION)
@@ -99,7 +100,7 @@ def draw_candidates(draws: Array, x: Array, weight: Array, state: Seeding) -> Ar
     def draw(u: Array) -> Array:
         i, rest = _pick(u * total, mass, mass > 0)
         rows, w = x[i], weight[i]
-        nearest = jnp.minimum(state.nearest[i], _squared_distances(rows, state.latest[None, :])[0])
+        nearest = jnp.minimum(state.nearest[i], squared_distances(rows, state.latest[None, :])[0])
         j, _ = _pick(rest, jnp.where(some, w * nearest, w), w > 0)
         return rows[j]
 
@@ -128,7 +129,7 @@ def seeding_pass(
     points = jnp.concatenate([state.latest[None, :], candidates])
 
     def one(i: Array) -> tuple[Array, Array]:
-        distance = _squared_distances(x[i], points)
+        distance = squared_distances(x[i], points)
         nearest = jnp.minimum(state.nearest[i], distance[0])
         return nearest, jnp.sum(weight[i][None, :] * jnp.minimum(nearest[None, :], distance[1:]), axis=1)
 
@@ -136,20 +137,25 @@ def seeding_pass(
     return jax.lax.map(one, part * size + jnp.arange(size))
 
 
-def settle(passed: Sequence[tuple[Array, Array]], candidates: Array) -> Seeding:
+def settle(candidates: Array, nearest: Array, left: Array) -> Seeding:
     """The candidate that leaves least becomes a seed."""
-    nearest, left = (jnp.concatenate(parts) for parts in zip(*passed, strict=True))
     best = jnp.argmin(jnp.sum(left, axis=0))
     return Seeding(nearest, candidates[best], left[:, best])
 
 
-@partial(jax.jit, static_argnames="n_components")
+def _joined(passed: Sequence[tuple[Array, Array]]) -> tuple[np.ndarray, np.ndarray]:
+    """The results of several calls as those of one; on the host, so that the number of calls makes no program."""
+    first, second = (np.concatenate(pieces) for pieces in zip(*passed, strict=True))
+    return first, second
+
+
+@partial(hot_jit, static_argnames="n_components")
 def _seeds(key: Array, x: Array, weight: Array, *, n_components: int) -> Array:
     draws, start = begin(key, x, weight, n_components)
 
     def one(state: Seeding, u: Array) -> tuple[Seeding, Array]:
         candidates = draw_candidates(u, x, weight, state)
-        state = settle([seeding_pass(x, weight, state, candidates)], candidates)
+        state = settle(candidates, *seeding_pass(x, weight, state, candidates))
         return state, state.latest
 
     return jax.lax.scan(one, start, draws)[1]
@@ -157,7 +163,17 @@ def _seeds(key: Array, x: Array, weight: Array, *, n_components: int) -> Array:
 
 _begin = jax.jit(begin, static_argnames="n_components")
 _draw = jax.jit(lambda draws, i, x, weight, state: draw_candidates(draws[i], x, weight, state))
-_seeding_part = jax.jit(seeding_pass, static_argnames="parts")
+
+
+@partial(hot_jit, static_argnames="parts")
+def _seeding_parts(
+    x: Array, weight: Array, state: Seeding, candidates: Array, which: Array, *, parts: int
+) -> tuple[Array, Array]:
+    """`seeding_pass` over some of the parts."""
+    passed = each_piece(lambda part: seeding_pass(x, weight, state, candidates, part, parts), which)
+    return jax.tree.map(jnp.concatenate, passed)
+
+
 _settle = jax.jit(settle)
 
 
@@ -166,8 +182,8 @@ def _seeds_in_parts(key: Array, x: Array, weight: Array, n_components: int, part
     seeds = []
     for i in range(n_components):
         candidates = _draw(draws, i, x, weight, state)
-        call = partial(_seeding_part, x, weight, state, candidates, parts=parts)
-        state = _settle(side_by_side(call, range(parts)), candidates)
+        call = partial(_seeding_parts, x, weight, state, candidates, parts=parts)
+        state = _settle(candidates, *_joined(side_by_side(call, for_each_call(np.arange(parts)))))
         seeds.append(state.latest)
     return np.stack(seeds)
 
@@ -206,9 +222,12 @@ def lloyd_pass(
     return sum_over_blocks(block, (x, weight), size, span)
 
 
-def move(centres: Array, passed: Sequence[tuple[Array, Array]]) -> tuple[Array, Array]:
-    """The means of the rows of each centre, and Σ |c' − c|²; a centre that lost its rows stays where it was."""
-    mass, total = (sum(parts[1:], parts[0]) for parts in zip(*passed, strict=True))
+def move(centres: Array, mass: Array, total: Array) -> tuple[Array, Array]:
+    """The means of the rows of each centre, and Σ |c' − c|²; a centre that lost its rows stays where it was.
+
+    mass (P, K), total (P, K, D): weights and weighted sums of the rows, in P parts.
+    """
+    mass, total = jnp.sum(mass, axis=0), jnp.sum(total, axis=0)
     moved = jnp.where((mass > 0)[:, None], safe_divide(total, mass[:, None]), centres)
     return moved, jnp.sum((moved - centres) ** 2)
 
@@ -223,11 +242,13 @@ def shortest_move(x: Array, weight: Array) -> Array:
     return LLOYD_TOL * spread / jnp.sum(weight) / x.shape[1]
 
 
-@jax.jit
-def _lloyd(x: Array, weight: Array, centres: Array, active: Array, enough: Array) -> Array:
+def lloyd_run(x: Array, weight: Array, centres: Array, active: Array, enough: Array) -> Array:
+    """Lloyd's iteration from centres (K, D) to its end, traceable."""
+
     def body(carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         centres, _, i = carry
-        return *move(centres, [lloyd_pass(x, weight, centres, active)]), i + 1
+        mass, total = lloyd_pass(x, weight, centres, active)
+        return *move(centres, mass[None], total[None]), i + 1
 
     def keep_going(carry: tuple[Array, Array, Array]) -> Array:
         _, shift, i = carry
@@ -237,15 +258,25 @@ def _lloyd(x: Array, weight: Array, centres: Array, active: Array, enough: Array
     return jax.lax.while_loop(keep_going, body, start)[0]
 
 
-_lloyd_part = jax.jit(lloyd_pass, static_argnames="parts")
+_lloyd = hot_jit(lloyd_run)
+
+
+@partial(hot_jit, static_argnames="parts")
+def _lloyd_parts(
+    x: Array, weight: Array, centres: Array, active: Array, which: Array, *, parts: int
+) -> tuple[Array, Array]:
+    """`lloyd_pass` over some of the parts."""
+    return each_piece(lambda part: lloyd_pass(x, weight, centres, active, part, parts), which)
+
+
 _move = jax.jit(move)
 
 
 def _lloyd_in_parts(x: Array, weight: Array, centres: Array, active: Array, enough: Array, parts: int) -> Array:
     limit = float(enough)
     for _ in range(LLOYD_MAX_ITER):
-        call = partial(_lloyd_part, x, weight, centres, active, parts=parts)
-        centres, shift = _move(centres, side_by_side(call, range(parts)))
+        call = partial(_lloyd_parts, x, weight, centres, active, parts=parts)
+        centres, shift = _move(centres, *_joined(side_by_side(call, for_each_call(np.arange(parts)))))
         if not float(shift) > limit:
             break
     return centres

@@ -39,17 +39,17 @@ def plus_plus(key: Array, x: Array, weight: Array, active: Array) -> Array:
         # All rows coincide with a seed: a plain draw.
         mass = jnp.where(jnp.sum(left) > 0, left, weight)
         candidates = x[_rows_at(u * jnp.sum(mass), mass)]
-        reach = jnp.minimum(nearest[None, :], _kmeans._squared_distances(x, candidates))
+        reach = jnp.minimum(nearest[None, :], _kmeans.squared_distances(x, candidates))
         best = jnp.argmin(jnp.matmul(reach, weight, precision=PRECISION))
         return reach[best], candidates[best]
 
-    _, others = jax.lax.scan(one, _kmeans._squared_distances(x, first)[0], draws[1:])
+    _, others = jax.lax.scan(one, _kmeans.squared_distances(x, first)[0], draws[1:])
     return jnp.concatenate([first, others])
 
 
 def _lloyd(key: Array, x: Array, weight: Array, active: Array) -> Array:
     seeds = plus_plus(key, x, weight, active)
-    centres: Array = _kmeans._lloyd(x, weight, seeds, active, _kmeans.shortest_move(x, weight))
+    centres: Array = _kmeans.lloyd_run(x, weight, seeds, active, _kmeans.shortest_move(x, weight))
     return centres
 
 
