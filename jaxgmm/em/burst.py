@@ -19,11 +19,11 @@ from jax import Array
 from jaxgmm._compile import hot_jit
 from jaxgmm._numerics import next_power_of_two
 from jaxgmm._options import EMOptions
-from jaxgmm._parallel import each_piece, for_each_call, n_workers, side_by_side
+from jaxgmm._parallel import each_piece, for_each_call, side_by_side
 from jaxgmm._pytree import take
+from jaxgmm._slots import deal_out, run_in_slots
 from jaxgmm._status import Status
 from jaxgmm.em.loop import EMState, propose, select, settle, step
-from jaxgmm.em.slots import progress, run_in_slots
 from jaxgmm.kernels import KERNELS
 from jaxgmm.params import Factors, GMMParams
 from jaxgmm.stats import SuffStats, collect
@@ -61,6 +61,12 @@ def _block_size(state: EMState, lanes: int, x: Array, kernel: str) -> int:
     return min(KERNELS[kernel].block_size(n_components, n_features, x.dtype.itemsize), x.shape[0])
 
 
+def progress(new: EMState, old: EMState) -> Array:
+    """Log-likelihood of every lane that has moved to a sound state, NaN for the others."""
+    failed = (new.status == Status.SINGULAR) | (new.status == Status.NONFINITE)
+    return jnp.where((new.n_iter > old.n_iter) & ~failed, new.stats.log_likelihood, jnp.nan)
+
+
 def in_slots(
     state: EMState,
     x: Array,
@@ -73,38 +79,18 @@ def in_slots(
 ) -> tuple[EMState, np.ndarray]:
     """Up to `limit` <= BURST iterations of the first `n_lanes`, all running, of a state with leading lane axis L.
 
-    state: host arrays, and so is the one returned. Rows from `n_rows` on have weight 0. Returns also the
-    log-likelihoods (L, BURST) of the iterations done, NaN after them.
+    state: host arrays, and so are those of the n_lanes returned. Rows from `n_rows` on have weight 0. Returns also
+    the log-likelihoods (n_lanes, BURST) of the iterations done, NaN after them.
     """
-    width, n_components = state.status.shape[0], state.params.n_components
-    slots = n_slots(width, x, n_components)
-    n_calls = 1 if jax.default_backend() != "cpu" else min(n_workers(), -(-width // slots))
-    # The last lanes, of most components, take longest: they begin.
-    hands = [np.arange(n_lanes)[::-1][i::n_calls] for i in range(n_calls)]
-    size = -(-width // n_calls)
+    slots = n_slots(state.status.shape[0], x, state.params.n_components)
     block_size = _block_size(state, slots, x, kernel)
+    how = {"slots": slots, "block_size": block_size, "kernel": kernel}
+    n_blocks = np.int32(-(-n_rows // block_size))
 
-    def call(hand: np.ndarray) -> tuple[EMState, Array]:
-        mine = take(state, np.resize(hand, size) if len(hand) else np.zeros(size, int))
-        return _in_slots(
-            mine,
-            np.int32(len(hand)),
-            np.int32(-(-n_rows // block_size)),
-            x,
-            weight,
-            options,
-            np.int32(limit),
-            slots=slots,
-            block_size=block_size,
-            kernel=kernel,
-        )
+    def program(mine: EMState, n: Array) -> tuple[EMState, Array]:
+        return _in_slots(mine, n, n_blocks, x, weight, options, np.int32(limit), **how)
 
-    ends = jax.tree.map(np.array, state)
-    history = np.full((width, BURST), np.nan, x.dtype)
-    for hand, (end, rows) in zip(hands, side_by_side(call, hands), strict=True):
-        n = len(hand)
-        jax.tree.map(lambda whole, part, hand=hand, n=n: whole.__setitem__(hand, np.asarray(part)[:n]), ends, end)
-        history[hand] = np.asarray(rows)[:n]
+    ends, history = deal_out(program, state, n_lanes, slots)
     return ends, history
 
 
@@ -126,10 +112,13 @@ def _in_slots(
     one = partial(step, block_size=block_size, kernel=kernel, span=span)
     next_states = jax.vmap(one, in_axes=(0, None, None, None))
 
-    def advance(state: EMState, _: Array) -> EMState:
-        return next_states(state, x, weight, options)
+    def advance(state: EMState, _: Array) -> tuple[EMState, Array]:
+        new = next_states(state, x, weight, options)
+        return new, progress(new, state)
 
-    return run_in_slots(states, n_lanes, advance, slots=slots, limit=limit, length=BURST)
+    return run_in_slots(
+        states, n_lanes, advance, lambda s: s.running, slots=slots, limit=limit, length=BURST, dtype=x.dtype
+    )
 
 
 def in_spans(

@@ -1,7 +1,7 @@
 """Many small data sets as one batch: lanes with their own rows, run by one compiled program per shape.
 
 A chunk holds C data sets padded to the same number of rows. Every (set, component count, restart) is a task, and
-slots work on the tasks of a chunk (`em.slots`).
+slots work on the tasks of a chunk (`_slots`).
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from jaxgmm._numerics import MAX_BLOCK, max_lost_digits, next_power_of_two
 from jaxgmm._options import EMOptions
 from jaxgmm._parallel import side_by_side
 from jaxgmm._pytree import pytree, replace, take
+from jaxgmm._slots import run_in_slots
 from jaxgmm._status import Status
 from jaxgmm.covariance import get_family
 from jaxgmm.data.sets import Sets, buckets, pack
 from jaxgmm.em.loop import EMState, init_state, step
-from jaxgmm.em.slots import run_in_slots
 from jaxgmm.init._lane import lane_start
 from jaxgmm.params import GMMParams
 
@@ -109,13 +109,14 @@ def run_chunk(
     starts = jax.lax.fori_loop(0, -(-n_tasks // slots), begin, starts)
     next_states = jax.vmap(partial(step, block_size=min(x.shape[1], MAX_BLOCK), kernel=kernel))
 
-    def advance(state: EMState, task: Array) -> EMState:
+    def advance(state: EMState, task: Array) -> tuple[EMState, Array]:
         own = task // per_set
-        return next_states(state, x[own], weight[own], take(options, own))
+        new = next_states(state, x[own], weight[own], take(options, own))
+        return new, new.best_log_likelihood
 
     states = jax.vmap(lambda start: init_state(start, x.dtype))(starts)
     to_the_end = jnp.int32(np.iinfo(np.int32).max)
-    states, _ = run_in_slots(states, n_tasks, advance, slots=slots, limit=to_the_end, length=0)
+    states, _ = run_in_slots(states, n_tasks, advance, lambda s: s.running, slots=slots, limit=to_the_end)
     return _outcome(states)
 
 

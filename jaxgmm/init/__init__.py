@@ -10,8 +10,8 @@ import numpy as np
 from jax import Array
 
 from jaxgmm._compile import hot_jit
-from jaxgmm._parallel import n_workers, side_by_side
 from jaxgmm._pytree import take
+from jaxgmm._slots import deal_out
 from jaxgmm._status import UsageError, nearest
 from jaxgmm.init._base import StartMethod, params_from_rows
 from jaxgmm.init._centres import CentreStart, random_rows
@@ -92,12 +92,9 @@ def make_starts(
     """
     seeds = get_start(method).seeds(keys, x, weight, active)
 
-    def call(lanes: np.ndarray) -> GMMParams:
+    def program(lanes: Any, _: Array) -> GMMParams:
         return _m_steps(lanes, seeds, x, weight, active, reg_covar, method=method, covariance_type=covariance_type)
 
-    # One call for each core; all of one length, so that they are one program.
     n_lanes = len(active) * len(keys)
-    n_calls = 1 if jax.default_backend() != "cpu" else min(n_workers(), n_lanes)
-    size = -(-n_lanes // n_calls)
-    parts = side_by_side(call, np.resize(np.arange(n_lanes, dtype=np.int32), (n_calls, size)))
-    return jax.tree.map(lambda *leaves: np.concatenate(leaves)[:n_lanes], *parts)
+    starts: GMMParams = deal_out(program, np.arange(n_lanes, dtype=np.int32), n_lanes)
+    return starts
