@@ -237,7 +237,7 @@ def test_inertia_is_within_a_hundredth_of_scikit_learns(shape):
 def test_new_values_and_more_restarts_compile_nothing_new(shared_out, parts, dtype):
     if parts:
         shared_out()
-    programs = [_kmeans._seeds, _kmeans._lloyd_in_slots, _kmeans._seeding_parts, _kmeans._lloyd_parts, _kmeans._settle]
+    programs = [_kmeans._seeds, _kmeans._lloyd, _kmeans._seeding_parts, _kmeans._lloyd_parts, _kmeans._settle]
     with precision_context(dtype):
         k_means(blobs(3000, 3, K, 2.0).astype(dtype), keys_of(1))
         before = [program._cache_size() for program in programs]

@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 
+from jaxgmm import _parallel, _slots
 from jaxgmm._checks import precision_context
 from jaxgmm._options import em_options
 from jaxgmm._status import Status
@@ -28,6 +29,7 @@ def problem(small):
 
 
 SPANS = {"SPAN_FLOPS": 1.0, "MAX_SPANS": 4}
+TWO_SLOTS = {"n_slots": lambda *_: 2}
 
 
 def run(problem, monkeypatch, **constants):
@@ -86,23 +88,29 @@ def test_re_packing_changes_nothing(problem, monkeypatch):
     same(whole, packed)
 
 
-@pytest.mark.parametrize("slots", [1, 4])
-def test_the_number_of_slots_changes_nothing(problem, monkeypatch, slots):
-    wide = run(problem, monkeypatch, SLOT_CELLS=1 << 30)
-    same(wide, run(problem, monkeypatch, SLOT_CELLS=1 << 30, MAX_SLOTS=slots))
+def test_the_number_of_slots_changes_nothing(problem, monkeypatch):
+    assert bursts.n_slots(160, 10) == 4
+    assert bursts.n_slots(6, 3) == 1
+    alone = run(problem, monkeypatch)
+    for slots in (2, 8):
+        same(alone, run(problem, monkeypatch, n_slots=lambda *_, slots=slots: slots))
 
 
 @pytest.mark.parametrize("way", [{}, SPANS], ids=["slots", "spans"])
 def test_the_number_of_cores_changes_no_bit(problem, monkeypatch, way):
-    few = {"MAX_SLOTS": 2, **way}
-    alone = run(problem, monkeypatch, n_workers=lambda: 1, **few)
-    identical(alone, run(problem, monkeypatch, n_workers=lambda: 3, **few))
+    few = {**TWO_SLOTS, **way}
+    monkeypatch.setattr(_slots, "n_workers", lambda: 1)
+    monkeypatch.setattr(_parallel, "n_workers", lambda: 1)
+    alone = run(problem, monkeypatch, **few)
+    monkeypatch.setattr(_slots, "n_workers", lambda: 3)
+    monkeypatch.setattr(_parallel, "n_workers", lambda: 3)
+    identical(alone, run(problem, monkeypatch, **few))
 
 
 def test_a_lane_longer_than_a_burst_goes_on(problem, monkeypatch):
     whole = run(problem, monkeypatch)
     widths = watch(monkeypatch, "in_slots")
-    pieces = run(problem, monkeypatch, BURST=8, MAX_SLOTS=2)
+    pieces = run(problem, monkeypatch, BURST=8, **TWO_SLOTS)
     assert len(widths) > 2
     same(whole, pieces)
 

@@ -30,9 +30,11 @@ from jaxgmm.stats import SuffStats, collect
 
 # Iterations in one burst: the history buffer's length.
 BURST = 256
-# Rows times components that the slots of one program work on together.
-SLOT_CELLS = 1 << 16
-MAX_SLOTS = 32
+# Components of the slots of one program: enough for a good matrix product.
+SLOT_COMPONENTS = 64
+# With so many lanes or more, iterations of up to so much arithmetic are not worth sharing out.
+MANY_LANES = 32
+MANY_FLOPS = 1e8
 # Arithmetic of a span (about a millisecond), well above what handing it to a thread costs.
 SPAN_FLOPS = 1e7
 MAX_SPANS = 32
@@ -43,16 +45,17 @@ def iteration_flops(n_samples: int, n_components: int, n_features: int) -> float
     return n_samples * n_components * (2.0 * n_features * (n_features + 1) + 20.0)
 
 
-def shares_rows(x: Array, n_components: int) -> bool:
+def shares_rows(x: Array, n_components: int, n_lanes: int) -> bool:
     """Whether the rows of one iteration, rather than the lanes, are shared out among the cores."""
-    return jax.default_backend() == "cpu" and iteration_flops(x.shape[0], n_components, x.shape[1]) >= 2 * SPAN_FLOPS
+    enough = MANY_FLOPS if n_lanes >= MANY_LANES else 2 * SPAN_FLOPS
+    return jax.default_backend() == "cpu" and iteration_flops(x.shape[0], n_components, x.shape[1]) >= enough
 
 
-def n_slots(n_lanes: int, x: Array, n_components: int) -> int:
-    """S, a power of two; on an accelerator all lanes step together."""
+def n_slots(n_lanes: int, n_components: int) -> int:
+    """S, a power of two, a small part of the lanes: one that is left alone pays for all. An accelerator takes all."""
     if jax.default_backend() != "cpu":
         return n_lanes
-    return min(MAX_SLOTS, next_power_of_two(n_lanes), next_power_of_two(SLOT_CELLS // (x.shape[0] * n_components)))
+    return 1 << max(0, min(SLOT_COMPONENTS // n_components, n_lanes // 4).bit_length() - 1)
 
 
 def _block_size(state: EMState, lanes: int, x: Array, kernel: str) -> int:
@@ -82,7 +85,7 @@ def in_slots(
     state: host arrays, and so are those of the n_lanes returned. Rows from `n_rows` on have weight 0. Returns also
     the log-likelihoods (n_lanes, BURST) of the iterations done, NaN after them.
     """
-    slots = n_slots(state.status.shape[0], x, state.params.n_components)
+    slots = n_slots(state.status.shape[0], state.params.n_components)
     block_size = _block_size(state, slots, x, kernel)
     how = {"slots": slots, "block_size": block_size, "kernel": kernel}
     n_blocks = np.int32(-(-n_rows // block_size))

@@ -18,7 +18,7 @@ from jaxgmm._numerics import MIN_BLOCK, max_lost_digits, next_power_of_two
 from jaxgmm._options import EMOptions
 from jaxgmm._pytree import pytree, replace, take
 from jaxgmm._status import Status
-from jaxgmm.em.burst import BURST, in_slots, in_spans, iteration_flops, n_slots, shares_rows
+from jaxgmm.em.burst import BURST, in_slots, in_spans, iteration_flops, shares_rows
 from jaxgmm.em.loop import EMState, init_state, resume
 from jaxgmm.kernels import lost_digits
 from jaxgmm.params import GMMParams, factorize
@@ -146,10 +146,10 @@ def _run_kernel(
     Returns log-likelihoods (all lanes, iterations) burst by burst, NaN for the others.
     """
     n_lanes, n_components = states.params.weights.shape
-    by_rows = shares_rows(x, n_components)
     width = min(n_lanes, next_power_of_two(len(lanes)))
+    by_rows = shares_rows(x, n_components, width)
     # Idle places cost their width where all lanes step together, and nothing where slots go on to the next lane.
-    together = by_rows or n_slots(width, x, n_components) == width
+    together = by_rows or jax.default_backend() != "cpu"
     per_lane = iteration_flops(x.shape[0], n_components, x.shape[1])
     history: list[np.ndarray] = []
     limit, wasted = FIRST_BURST if together and width > 1 else BURST, 0.0

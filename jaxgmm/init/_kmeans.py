@@ -22,9 +22,8 @@ from jax import Array
 
 from jaxgmm._blocks import sum_over_blocks
 from jaxgmm._compile import hot_jit
-from jaxgmm._numerics import MAX_BLOCK, PRECISION, default_block_size, eps, next_power_of_two, safe_divide
+from jaxgmm._numerics import MAX_BLOCK, PRECISION, default_block_size, eps, safe_divide
 from jaxgmm._parallel import each_piece, for_each_call, side_by_side
-from jaxgmm._slots import deal_out, run_in_slots
 from jaxgmm.init._base import uniform, weighted_mean
 
 # Candidate rows per seed (scikit-learn takes 2 + log K). Fixed, so that the first J of K seeds do not depend on K.
@@ -35,8 +34,6 @@ LLOYD_TOL = 1e-4
 # Closenesses (rows x centres) worth a call of their own, and the largest number of calls that share a pass.
 _PART_CELLS = 1 << 18
 _MAX_PARTS = 64
-# Centres of the lanes of one program that rows are compared with at once.
-_SLOT_CENTRES = 16
 
 
 def block_rows(n_rows: int, n_components: int, itemsize: int) -> int:
@@ -245,43 +242,23 @@ def shortest_move(x: Array, weight: Array) -> Array:
     return LLOYD_TOL * spread / jnp.sum(weight) / x.shape[1]
 
 
-class Descent(NamedTuple):
-    """Lloyd's iteration of one lane: centres (K, D) of which `active` (K) count, their last move Σ |c' − c|²."""
-
-    centres: Any
-    active: Any
-    shift: Any
-    n_iter: Any
-
-
-def descend(x: Array, weight: Array, state: Descent) -> Descent:
-    """One iteration."""
-    mass, total = lloyd_pass(x, weight, state.centres, state.active)
-    centres, shift = move(state.centres, mass[None], total[None])
-    return Descent(centres, state.active, shift, state.n_iter + 1)
-
-
-def descends(state: Descent, enough: Array) -> Array:
-    """Whether a lane wants more iterations."""
-    return (state.shift > enough) & (state.n_iter < LLOYD_MAX_ITER)
-
-
 def lloyd_run(x: Array, weight: Array, centres: Array, active: Array, enough: Array) -> Array:
-    """Lloyd's iteration of one lane to its end, traceable."""
-    start = Descent(centres, active, jnp.asarray(jnp.inf, x.dtype), jnp.zeros((), jnp.int32))
-    end = jax.lax.while_loop(lambda s: descends(s, enough), lambda s: descend(x, weight, s), start)
-    return end.centres
+    """Lloyd's iteration from centres (K, D) to its end, traceable."""
+
+    def body(carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        centres, _, i = carry
+        mass, total = lloyd_pass(x, weight, centres, active)
+        return *move(centres, mass[None], total[None]), i + 1
+
+    def keep_going(carry: tuple[Array, Array, Array]) -> Array:
+        _, shift, i = carry
+        return (shift > enough) & (i < LLOYD_MAX_ITER)
+
+    start = (centres, jnp.asarray(jnp.inf, x.dtype), jnp.zeros((), jnp.int32))
+    return jax.lax.while_loop(keep_going, body, start)[0]
 
 
-@partial(hot_jit, static_argnames="slots")
-def _lloyd_in_slots(states: Descent, n_lanes: Array, x: Array, weight: Array, enough: Array, *, slots: int) -> Array:
-    def advance(state: Descent, _: Array) -> tuple[Descent, Array]:
-        new = jax.vmap(lambda one: descend(x, weight, one))(state)
-        return new, new.shift
-
-    limit = jnp.int32(LLOYD_MAX_ITER)
-    ends, _ = run_in_slots(states, n_lanes, advance, lambda s: descends(s, enough), slots=slots, limit=limit)
-    return ends.centres
+_lloyd = hot_jit(lloyd_run)
 
 
 @partial(hot_jit, static_argnames="parts")
@@ -310,17 +287,11 @@ def lloyd(x: Array, weight: Array, seeds: Array, active: Array) -> Array:
     masks = np.repeat(active, len(seeds), axis=0)
     centres = np.tile(seeds, (len(active), 1, 1))
     enough = shortest_move(x, weight)
-    n_lanes, n_components = masks.shape
-    parts = row_parts(x, n_components)
+    parts = row_parts(x, seeds.shape[1])
     if parts > 1:
         ends: Any = np.stack(
             [_lloyd_in_parts(x, weight, c, a, enough, parts) for c, a in zip(centres, masks, strict=True)]
         )
     else:
-        slots = min(next_power_of_two(n_lanes), max(1, _SLOT_CENTRES // n_components))
-        slots = slots if jax.default_backend() == "cpu" else n_lanes
-        states = Descent(centres, masks, np.full(n_lanes, np.inf, x.dtype), np.zeros(n_lanes, np.int32))
-        ends = deal_out(
-            lambda mine, n: _lloyd_in_slots(mine, n, x, weight, enough, slots=slots), states, n_lanes, slots
-        )
+        ends = each_lane(lambda c, a: _lloyd(x, weight, c, a, enough), centres, masks)
     return ends.reshape(len(active), *seeds.shape)
