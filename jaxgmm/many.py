@@ -24,7 +24,7 @@ from jaxgmm._status import DataError, Status, UsageError, describe_failure, near
 from jaxgmm.covariance import CovarianceFamily, get_family
 from jaxgmm.data.sets import Sets, prepare_sets
 from jaxgmm.em.many import Outcome, fit_sets
-from jaxgmm.em.restarts import _preference
+from jaxgmm.em.restarts import preference
 from jaxgmm.em.result import FitResult
 from jaxgmm.functional import check_orthant_features
 from jaxgmm.init import get_start
@@ -218,7 +218,7 @@ def fit_many(
             n_restarts=n_restarts,
             options=options,
         )
-    rank = np.array([_preference(status) for status in sorted(Status)])[outcome.status]
+    rank = np.array([preference(status) for status in sorted(Status)])[outcome.status]
     restart = np.argmax(np.where(rank == rank.max(axis=2, keepdims=True), outcome.log_likelihood, -np.inf), axis=2)
     best, certain = (
         np.take_along_axis(a, restart[:, :, None], axis=2)[:, :, 0]

@@ -81,13 +81,13 @@ def given_starts(starts: Sequence[GMMParams], rows: Rows, n_components: int) -> 
     return jax.tree.map(lambda *leaves: np.stack([np.asarray(a, rows.dtype) for a in leaves]), *prepared)
 
 
-def _preference(status: int) -> int:
+def preference(status: int) -> int:
     """Healthy restarts first; one that ended in a singularity often has the highest, meaningless likelihood."""
     return {Status.CONVERGED: 2, Status.MAX_ITER: 2, Status.DECREASED: 1}.get(Status(status), 0)
 
 
 def _merit(lanes: LanesResult, i: int) -> tuple[int, float]:
-    return _preference(lanes.status[i]), lanes.log_likelihood[i]
+    return preference(lanes.status[i]), lanes.log_likelihood[i]
 
 
 def best_restart(lanes: LanesResult) -> int:
