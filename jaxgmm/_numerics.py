@@ -28,6 +28,8 @@ BLOCK_BYTES = 1 << 17
 # The same for the `features` kernel, whose two products want longer blocks.
 FEATURE_BYTES = 1 << 20
 MIN_FEATURE_BLOCK = 128
+# An accelerator has no such cache to stay in, and starting its kernels costs as much as thousands of rows.
+ACCELERATOR_SCALE = 1 << 8
 
 
 def eps(dtype: jnp.dtype) -> float:
@@ -97,15 +99,19 @@ def jitter(size: Array) -> Array:
 
 def default_block_size(n_components: int, n_features: int, itemsize: int) -> int:
     """Rows per block: a power of two whose K x B x D temporaries fit the cache."""
-    rows = BLOCK_BYTES // max(1, n_components * n_features * itemsize)
-    return min(MAX_BLOCK, max(MIN_BLOCK, 1 << max(0, rows.bit_length() - 1)))
+    return _fitting(BLOCK_BYTES, n_components * n_features * itemsize, MIN_BLOCK)
 
 
 def features_block_size(n_components: int, n_features: int, itemsize: int) -> int:
     """Rows per block for the `features` kernel: a power of two whose products and responsibilities fit the cache."""
     height = 1 + n_features + n_features * (n_features + 1) // 2 + 2 * n_components
-    rows = FEATURE_BYTES // (height * itemsize)
-    return min(MAX_BLOCK, max(MIN_FEATURE_BLOCK, 1 << max(0, rows.bit_length() - 1)))
+    return _fitting(FEATURE_BYTES, height * itemsize, MIN_FEATURE_BLOCK)
+
+
+def _fitting(room: int, per_row: int, least: int) -> int:
+    scale = 1 if jax.default_backend() == "cpu" else ACCELERATOR_SCALE
+    rows = scale * room // max(1, per_row)
+    return min(scale * MAX_BLOCK, max(least, 1 << max(0, rows.bit_length() - 1)))
 
 
 def next_power_of_two(n: int) -> int:

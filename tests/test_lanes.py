@@ -15,6 +15,7 @@ from jaxgmm.data.rows import prepare_rows
 from jaxgmm.em import burst as bursts, lanes as engine
 from jaxgmm.em.loop import run_em
 from jaxgmm.em.restarts import random_starts
+from jaxgmm.kernels import KERNELS
 from tests.helpers import K, cast, start
 
 
@@ -121,6 +122,17 @@ def test_rows_beyond_the_last_that_counts_are_not_read(problem, monkeypatch):
     longer = (starts, jax.numpy.concatenate([x, blank]), jax.numpy.concatenate([weight, 0 * weight]), len(x))
     for way in ({}, SPANS):
         same(run(problem, monkeypatch, **way), run(longer, monkeypatch))
+
+
+def test_rows_that_are_no_whole_number_of_blocks(problem, monkeypatch):
+    """The engine is handed padded rows, but must not count any row twice or never if it is not."""
+    starts, x, weight = problem
+    odd = (starts, x[:199], weight[:199])
+    whole = run(odd, monkeypatch)
+    for kernel in KERNELS.values():
+        monkeypatch.setattr(kernel, "block_size", lambda *_: 64)
+    for way in ({}, SPANS):
+        same(whole, run(odd, monkeypatch, **way))
 
 
 def test_batches_change_nothing(problem, monkeypatch):

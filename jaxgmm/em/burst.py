@@ -9,6 +9,7 @@ decides how many calls share the work, and changes no bit.
 
 from __future__ import annotations
 
+import math
 from functools import partial
 
 import jax
@@ -61,7 +62,9 @@ def n_slots(n_lanes: int, n_components: int) -> int:
 def _block_size(state: EMState, lanes: int, x: Array, kernel: str) -> int:
     """Rows per block: all lanes work on the same block of rows at once, so it shrinks with their number."""
     n_components, n_features = lanes * state.params.n_components, state.params.n_features
-    return min(KERNELS[kernel].block_size(n_components, n_features, x.dtype.itemsize), x.shape[0])
+    wanted = KERNELS[kernel].block_size(n_components, n_features, x.dtype.itemsize)
+    # Spans are of whole blocks; padded rows have a large power of two among their divisors.
+    return x.shape[0] if wanted >= x.shape[0] else math.gcd(x.shape[0], wanted)
 
 
 def progress(new: EMState, old: EMState) -> Array:
