@@ -16,10 +16,11 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxgmm import linalg
 from jaxgmm._numerics import PRECISION, default_block_size, features_block_size
 from jaxgmm._status import UsageError, nearest
 from jaxgmm.covariance import get_family
-from jaxgmm.density import deviations, joint_log_density
+from jaxgmm.density import joint_log_density
 from jaxgmm.params import Factors, GMMParams
 
 
@@ -71,7 +72,7 @@ class Whitening:
         return factors
 
     def view(self, prepared: Factors, rows: Array) -> Array:
-        return deviations(prepared, rows)
+        return linalg.columns(rows)[None, :, :] - prepared.means[:, :, None]
 
     def joint(self, prepared: Factors, view: Array) -> tuple[Array, Array]:
         return joint_log_density(prepared, view), jnp.zeros((), view.dtype)
@@ -113,7 +114,7 @@ class Features:
         return _Coefficients(own, None if family.per_component else quadratic, factors.covariance_type)
 
     def view(self, prepared: _Coefficients, rows: Array) -> tuple[Array, Array | None]:
-        x = rows.T
+        x = linalg.columns(rows)
         quadratic = get_family(prepared.covariance_type).quadratic(x)
         linear = [jnp.ones((1, x.shape[1]), x.dtype), x]
         if prepared.shared is None:

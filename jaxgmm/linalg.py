@@ -13,6 +13,20 @@ from jaxgmm._numerics import PRECISION
 _PANEL = 64
 
 
+def _by_identity(rows: Array) -> Array:
+    identity = jnp.eye(rows.shape[1], dtype=rows.dtype)
+    return jax.lax.dot_general(identity, rows, (((1,), (1,)), ((), ())), precision=PRECISION)
+
+
+def columns(rows: Array) -> Array:
+    """Rows (B, D) of finite numbers as columns (D, B).
+
+    On a CPU XLA would repeat a transpose, number by number, in everything that reads it. A product with the
+    identity, just as exact, it computes once; EM is up to twice as fast.
+    """
+    return jax.lax.platform_dependent(rows, cpu=_by_identity, default=jnp.transpose)
+
+
 def cholesky(covariances: Array) -> Array:
     """Lower L with Σ = L Lᵀ, shape (..., D, D); NaN where Σ is not positive definite."""
     return _factors(symmetrise(covariances))[0]
