@@ -43,14 +43,15 @@ def make_problem(case: Case) -> Problem:
         return Problem(case, x, _start(case, x)).astype(case.dtype)
     if case.task == "many":
         return _many(case).astype(case.dtype)
-    x = _overlapping(case)
-    return Problem(case, x, _start(case, x)).astype(case.dtype)
+    x, centres = _overlapping(case)
+    # Half way from the centres to the overall mean: far from the end, and no component rests on a few rows.
+    return Problem(case, x, _start(case, x, 0.5 * (centres + x.mean(axis=0)))).astype(case.dtype)
 
 
-def _overlapping(case: Case) -> np.ndarray:
-    """Gaussians of one shape, about 3 of their widths apart whatever D, in random order: EM stays busy on them.
+def _overlapping(case: Case) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and centres of Gaussians of one shape, about 3 of their widths apart whatever D, in random order.
 
-    Were they further apart, or of different shapes in many dimensions, EM would be done in a few iterations, and a
+    EM stays busy on them. Were they further apart, or of different shapes in many dimensions, EM would be done in a few iterations, and a
     contestant that notices would have an unequal number of them.
     """
     rng = np.random.default_rng(case.seed)
@@ -61,11 +62,11 @@ def _overlapping(case: Case) -> np.ndarray:
     x = np.empty((n, d), case.dtype)
     for j, rows in enumerate(np.split(rng.permutation(n), ends[:-1])):
         x[rows] = (centres[j] + rng.normal(size=(len(rows), d))) @ mixing
-    return x
+    return x, centres @ mixing
 
 
-def _start(case: Case, x: np.ndarray) -> Start:
-    """Random rows as means, and the variances of all rows."""
+def _start(case: Case, x: np.ndarray, means: np.ndarray | None = None) -> Start:
+    """The given means or random rows, and the variances of all rows."""
     rng = np.random.default_rng(case.seed + 1)
     k = case.n_components
     variances = x.var(axis=0, dtype=np.float64)
@@ -75,7 +76,8 @@ def _start(case: Case, x: np.ndarray) -> Start:
         "diag": np.tile(variances, (k, 1)),
         "spherical": np.full(k, variances.mean()),
     }[case.covariance_type]
-    means = x[np.sort(rng.choice(len(x), k, replace=False))]
+    if means is None:
+        means = x[np.sort(rng.choice(len(x), k, replace=False))]
     return Start(np.full(k, 1.0 / k), means.astype(np.float64), covariances)
 
 
