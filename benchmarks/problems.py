@@ -51,8 +51,8 @@ def make_problem(case: Case) -> Problem:
 def _overlapping(case: Case) -> tuple[np.ndarray, np.ndarray]:
     """Rows and centres of Gaussians of one shape, about 3 of their widths apart whatever D, in random order.
 
-    EM stays busy on them. Were they further apart, or of different shapes in many dimensions, EM would be done in a few iterations, and a
-    contestant that notices would have an unequal number of them.
+    EM stays busy on them. Were they further apart, or of different shapes in many dimensions, it would be done in a
+    few iterations, and a contestant that notices would have an unequal number of them.
     """
     rng = np.random.default_rng(case.seed)
     n, d, k = case.n_samples, case.n_features, case.n_components
