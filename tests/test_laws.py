@@ -345,9 +345,9 @@ def test_lanes_that_finish_at_different_times_are_the_runs_alone(small, family, 
     # Finished lanes leave the batch as soon as half of it is idle.
     monkeypatch.setattr(lanes, "REPACK_FLOPS", 0.0)
     x = small.x.astype(dtype)
-    starts = [start(family, K, seed) for seed in range(5)]
+    starts = [start(family, K, seed) for seed in range(9)]
     batch, _ = _lanes(x, starts, K, max_iter=500, reg_covar=1e-3)
-    assert len(set(batch.n_iter.tolist())) > 1
+    assert len(set(batch.n_iter.tolist())) > 2
     for i, one in enumerate(starts):
         alone, _ = _lanes(x, [one], K, max_iter=500, reg_covar=1e-3)
         assert batch.status[i] == alone.status[0] == Status.CONVERGED
