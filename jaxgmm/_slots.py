@@ -20,6 +20,16 @@ from jaxgmm._pytree import take
 
 T = TypeVar("T")
 
+# Components of the slots of one program: enough for a good matrix product.
+SLOT_COMPONENTS = 32
+
+
+def n_slots(n_lanes: int, n_components: int) -> int:
+    """S, a power of two, a small part of the lanes: one that is left alone pays for all. An accelerator takes all."""
+    if jax.default_backend() != "cpu":
+        return n_lanes
+    return 1 << max(0, min(SLOT_COMPONENTS // n_components, n_lanes // 4).bit_length() - 1)
+
 
 def run_in_slots(
     states: T,

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxgmm._blocks import map_over_blocks
-from jaxgmm._numerics import as_floating, default_block_size, max_distance
+from jaxgmm._numerics import as_floating, default_block_size, fold, log_normal, max_distance
 from jaxgmm.covariance import get_family
 from jaxgmm.params import Factors, GMMParams, factorize
 
@@ -42,11 +42,11 @@ def joint_log_density(factors: Factors, delta: Array) -> Array:
 
 def normalise(joint: Array) -> tuple[Array, Array, Array, Array]:
     """Over components (axis 0): log-sum-exp (B), responsibilities (K, B) times `total` (B), total, largest term (B)."""
-    peak = jnp.max(joint, axis=0)
+    peak = fold(jnp.maximum, jnp.max, joint)
     anchor = jax.lax.stop_gradient(jnp.where(jnp.isfinite(peak), peak, 0.0))
     terms = jnp.exp(joint - anchor[None, :])
-    total = jnp.sum(terms, axis=0)
-    return anchor + jnp.log(total), terms, total, peak
+    total = fold(jnp.add, jnp.sum, terms)
+    return anchor + log_normal(total), terms, total, peak
 
 
 def _per_row(params: GMMParams | Factors, x: Array, block_size: int | None, kind: str) -> Array:

@@ -79,7 +79,7 @@ class Whitening:
 
     def sums(self, prepared: Factors, view: Array, resp: Array, weight: Array) -> tuple[Array, Array, Array]:
         scatter = get_family(prepared.covariance_type).scatter(view, resp)
-        return jnp.sum(resp, axis=1), jnp.sum(resp[:, None, :] * view, axis=2), scatter
+        return jnp.sum(resp, axis=1), linalg.weighted_sums(resp, view), scatter
 
     def moments(self, sums: tuple[Array, Array, Array], factors: Factors) -> Moments:
         return Moments(*sums, pivot=factors.means)

@@ -16,6 +16,7 @@ from typing import Any
 import jax.numpy as jnp
 from jax import Array
 
+from jaxgmm import linalg
 from jaxgmm._blocks import sum_over_blocks
 from jaxgmm._numerics import PRECISION, default_block_size
 from jaxgmm._pytree import pytree, replace
@@ -117,7 +118,7 @@ def collect_given(
         resp = resp_of(*data).T * w[None, :]
         return SuffStats(
             resp_sum=jnp.sum(resp, axis=1),
-            x_sum=jnp.sum(resp[:, None, :] * delta, axis=2),
+            x_sum=linalg.weighted_sums(resp, delta),
             xx_sum=family.scatter(delta, resp),
             pivot=jnp.zeros_like(pivot),
             log_likelihood=zero,

@@ -233,15 +233,30 @@ def test_inertia_is_within_a_hundredth_of_scikit_learns(shape):
     assert ours < 1.01 * theirs
 
 
+@pytest.mark.parametrize("n_components", [K, _kmeans.MAX_UNROLLED + 1])
+def test_runs_in_slots_end_where_they_end_alone(n_components, dtype):
+    """More runs than slots, of different lengths and with different active centres."""
+    x = blobs(600, 3, n_components, 2.0).astype(dtype)
+    active = np.arange(n_components) < np.array([[2], [n_components]])
+    with precision_context(dtype):
+        seeds, ends, rows = k_means(x, keys_of(20), n_components, active=active)
+        alone = jax.jit(_kmeans.lloyd_run)
+        enough = _kmeans.shortest_move(rows.x, rows.weight)
+        for mask, of_mask in zip(active, ends, strict=True):
+            expected = [alone(rows.x, rows.weight, seed, mask, enough) for seed in seeds]
+            np.testing.assert_allclose(of_mask, expected, rtol=0, atol=1e3 * np.finfo(dtype).eps)
+
+
 @pytest.mark.parametrize("parts", [False, True])
-def test_new_values_and_more_restarts_compile_nothing_new(shared_out, parts, dtype):
+def test_new_values_and_a_few_more_restarts_compile_nothing_new(shared_out, parts, dtype):
     if parts:
         shared_out()
-    programs = [_kmeans._seeds, _kmeans._lloyd, _kmeans._seeding_parts, _kmeans._lloyd_parts, _kmeans._settle]
+    programs = [_kmeans._seeds, _kmeans._lloyd_in_slots, _kmeans._seeding_parts, _kmeans._lloyd_parts, _kmeans._settle]
+    masks = np.tril(np.ones((K, K), bool))
     with precision_context(dtype):
-        k_means(blobs(3000, 3, K, 2.0).astype(dtype), keys_of(1))
+        k_means(blobs(3000, 3, K, 2.0).astype(dtype), keys_of(4), active=masks)
         before = [program._cache_size() for program in programs]
-        k_means(blobs(2900, 3, K, 3.0, seed=1).astype(dtype), keys_of(7, seed=1), active=np.tril(np.ones((K, K), bool)))
+        k_means(blobs(2900, 3, K, 3.0, seed=1).astype(dtype), keys_of(6, seed=1), active=masks)
     assert [program._cache_size() for program in programs] == before
 
 

@@ -171,3 +171,14 @@ def test_two_threads_do_not_wait_for_each_other_for_ever():
     environment = os.environ | {"JAX_PLATFORMS": "cpu", "NPROC": "2"}
     done = subprocess.run([sys.executable, "-c", CONCURRENT], env=environment, timeout=60, capture_output=True)
     assert done.returncode == 0, done.stderr.decode()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_weighted_sums_are_numpys(dtype):
+    rng = np.random.default_rng(0)
+    weights, vectors = rng.random((3, 50)).astype(dtype), rng.normal(size=(3, 4, 50)).astype(dtype)
+    with jax.enable_x64(dtype == np.float64):
+        found = linalg.weighted_sums(jnp.asarray(weights), jnp.asarray(vectors))
+    wide = np.einsum("kb,kib->ki", weights.astype(float), vectors.astype(float))
+    assert found.dtype == dtype
+    np.testing.assert_allclose(found, wide, rtol=0, atol=50 * np.finfo(dtype).eps * np.abs(vectors).max())

@@ -22,7 +22,7 @@ from jaxgmm._numerics import next_power_of_two
 from jaxgmm._options import EMOptions
 from jaxgmm._parallel import each_piece, for_each_call, side_by_side
 from jaxgmm._pytree import take
-from jaxgmm._slots import deal_out, run_in_slots
+from jaxgmm._slots import deal_out, n_slots, run_in_slots
 from jaxgmm._status import Status
 from jaxgmm.em.loop import EMState, propose, select, settle, step
 from jaxgmm.kernels import KERNELS
@@ -31,8 +31,6 @@ from jaxgmm.stats import SuffStats, collect
 
 # Iterations in one burst: the history buffer's length.
 BURST = 256
-# Components of the slots of one program: enough for a good matrix product.
-SLOT_COMPONENTS = 64
 # With so many lanes or more, iterations of up to so much arithmetic are not worth sharing out.
 MANY_LANES = 32
 MANY_FLOPS = 1e8
@@ -52,19 +50,12 @@ def shares_rows(x: Array, n_components: int, n_lanes: int) -> bool:
     return jax.default_backend() == "cpu" and iteration_flops(x.shape[0], n_components, x.shape[1]) >= enough
 
 
-def n_slots(n_lanes: int, n_components: int) -> int:
-    """S, a power of two, a small part of the lanes: one that is left alone pays for all. An accelerator takes all."""
-    if jax.default_backend() != "cpu":
-        return n_lanes
-    return 1 << max(0, min(SLOT_COMPONENTS // n_components, n_lanes // 4).bit_length() - 1)
-
-
 def _block_size(state: EMState, lanes: int, x: Array, kernel: str) -> int:
     """Rows per block: all lanes work on the same block of rows at once, so it shrinks with their number."""
     n_components, n_features = lanes * state.params.n_components, state.params.n_features
     wanted = KERNELS[kernel].block_size(n_components, n_features, x.dtype.itemsize)
     # Spans are of whole blocks; padded rows have a large power of two among their divisors.
-    return x.shape[0] if wanted >= x.shape[0] else math.gcd(x.shape[0], wanted)
+    return x.shape[0] if wanted >= x.shape[0] else math.gcd(x.shape[0], min(wanted, max(256, x.shape[0] // 8)))
 
 
 def progress(new: EMState, old: EMState) -> Array:

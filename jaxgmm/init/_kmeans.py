@@ -4,8 +4,9 @@ k-means++ (Arthur and Vassilvitskii 2007), greedy over a fixed number of trials;
 until the centres move by less than a small part of the data's variance, as in scikit-learn's KMeans.
 
 Both are passes over row blocks with little between them. A run over few rows is one program: on a CPU the runs go
-side by side, each to its own end; an accelerator takes them as one batch. Where a pass is long enough to share out,
-the host drives it instead: equal parts of the rows side by side, then the same few steps between two passes.
+side by side, those of Lloyd's iteration in slots; an accelerator takes them as one batch. Where a pass is long enough
+to share out, the host drives it instead: equal parts of the rows side by side, then the same few steps between two
+passes.
 """
 
 from __future__ import annotations
@@ -22,8 +23,17 @@ from jax import Array
 
 from jaxgmm._blocks import sum_over_blocks
 from jaxgmm._compile import hot_jit
-from jaxgmm._numerics import MAX_BLOCK, PRECISION, default_block_size, eps, safe_divide
+from jaxgmm._numerics import (
+    MAX_BLOCK,
+    MAX_UNROLLED,
+    PRECISION,
+    default_block_size,
+    eps,
+    next_power_of_two,
+    safe_divide,
+)
 from jaxgmm._parallel import each_piece, for_each_call, side_by_side
+from jaxgmm._slots import deal_out, n_slots, run_in_slots
 from jaxgmm.init._base import uniform, weighted_mean
 
 # Candidate rows per seed (scikit-learn takes 2 + log K). Fixed, so that the first J of K seeds do not depend on K.
@@ -72,7 +82,9 @@ class Seeding(NamedTuple):
 
 def squared_distances(rows: Array, points: Array) -> Array:
     """|x_b − c_p|², shape (P, B), as one product; 0 where the difference drowns in the rounding of its terms."""
-    norms = jnp.sum(points * points, axis=-1)[:, None] + jnp.sum(rows * rows, axis=-1)[None, :]
+    # A product with ones is faster than a sum over the short axis.
+    of_rows = jnp.matmul(rows * rows, jnp.ones(rows.shape[1], rows.dtype), precision=PRECISION)
+    norms = jnp.sum(points * points, axis=-1)[:, None] + of_rows[None, :]
     distance = norms - 2.0 * jnp.matmul(points, rows.T, precision=PRECISION)
     return jnp.where(distance > 4.0 * eps(rows.dtype) * norms, distance, 0.0)
 
@@ -131,7 +143,7 @@ def seeding_pass(
     def one(i: Array) -> tuple[Array, Array]:
         distance = squared_distances(x[i], points)
         nearest = jnp.minimum(state.nearest[i], distance[0])
-        return nearest, jnp.sum(weight[i][None, :] * jnp.minimum(nearest[None, :], distance[1:]), axis=1)
+        return nearest, jnp.matmul(jnp.minimum(nearest[None, :], distance[1:]), weight[i], precision=PRECISION)
 
     size = n_blocks // parts
     return jax.lax.map(one, part * size + jnp.arange(size))
@@ -198,25 +210,35 @@ def kmeans_plus_plus(keys: Array, x: Array, weight: Array, n_components: int) ->
 
 def membership(rows: Array, centres: Array, active: Array) -> Array:
     """Whether centre k is the nearest active one to row b, the first of equals; bool (K, B)."""
+    n_components = centres.shape[0]
     # |x − c|² up to |x|², which does not change the minimum.
     offset = jnp.where(active, 0.5 * jnp.sum(centres * centres, axis=-1), jnp.inf)
     closeness = jnp.matmul(centres, rows.T, precision=PRECISION) - offset[:, None]
-    # An argmax as two plain reductions, which vectorise; numbers as floats for the same reason.
-    number = jnp.arange(centres.shape[0], dtype=rows.dtype)[:, None]
-    closest = closeness == jnp.max(closeness, axis=0)[None, :]
-    return number == jnp.min(jnp.where(closest, number, jnp.inf), axis=0)[None, :]
+    # An argmax does not vectorise: a few centres are compared one after the other in one step, many as two plain
+    # reductions; numbers as floats for the same reason.
+    number = jnp.arange(n_components, dtype=rows.dtype)[:, None]
+    if n_components <= MAX_UNROLLED:
+        best, nearest = closeness[0], jnp.zeros_like(closeness[0])
+        for k in range(1, n_components):
+            closer = closeness[k] > best
+            best, nearest = jnp.where(closer, closeness[k], best), jnp.where(closer, number[k], nearest)
+    else:
+        closest = closeness == jnp.max(closeness, axis=0)[None, :]
+        nearest = jnp.min(jnp.where(closest, number, jnp.inf), axis=0)
+    return number == nearest[None, :]
 
 
 def lloyd_pass(
-    x: Array, weight: Array, centres: Array, active: Array, part: Array | None = None, parts: int = 1
+    x: Array, weight: Array, centres: Array, active: Array, part: Array | None = None, parts: int = 1, slots: int = 1
 ) -> tuple[Array, Array]:
-    """Weight (K) and weighted sum (K, D) of the rows nearest to each centre."""
+    """Weight (K) and weighted sum (K, D) of the rows nearest to each centre, for one of some `slots` at a time."""
 
     def block(rows: Array, w: Array) -> tuple[Array, Array]:
         share = jnp.where(membership(rows, centres, active), w[None, :], 0.0)
-        return jnp.sum(share, axis=1), jnp.matmul(share, rows, precision=PRECISION)
+        # The sum as a product too: for a reduction the compiler would find the nearest centres once more.
+        return jnp.matmul(share, jnp.ones_like(w), precision=PRECISION), jnp.matmul(share, rows, precision=PRECISION)
 
-    size = block_rows(x.shape[0], centres.shape[0], x.dtype.itemsize)
+    size = block_rows(x.shape[0], slots * centres.shape[0], x.dtype.itemsize)
     n_blocks = x.shape[0] // size // parts
     span = None if part is None else (part * n_blocks, (part + 1) * n_blocks)
     return sum_over_blocks(block, (x, weight), size, span)
@@ -242,23 +264,50 @@ def shortest_move(x: Array, weight: Array) -> Array:
     return LLOYD_TOL * spread / jnp.sum(weight) / x.shape[1]
 
 
+class Lloyd(NamedTuple):
+    """Lloyd's iteration between two passes: centres (K, D), active (K), and shift, Σ |c' − c|² of the last."""
+
+    centres: Any
+    active: Any
+    shift: Any
+
+
+def lloyd_step(x: Array, weight: Array, state: Lloyd, slots: int = 1) -> Lloyd:
+    """One pass, after which the centres move."""
+    mass, total = lloyd_pass(x, weight, state.centres, state.active, slots=slots)
+    centres, shift = move(state.centres, mass[None], total[None])
+    return Lloyd(centres, state.active, shift)
+
+
 def lloyd_run(x: Array, weight: Array, centres: Array, active: Array, enough: Array) -> Array:
     """Lloyd's iteration from centres (K, D) to its end, traceable."""
 
-    def body(carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-        centres, _, i = carry
-        mass, total = lloyd_pass(x, weight, centres, active)
-        return *move(centres, mass[None], total[None]), i + 1
+    def keep_going(carry: tuple[Lloyd, Array]) -> Array:
+        state, i = carry
+        return (state.shift > enough) & (i < LLOYD_MAX_ITER)
 
-    def keep_going(carry: tuple[Array, Array, Array]) -> Array:
-        _, shift, i = carry
-        return (shift > enough) & (i < LLOYD_MAX_ITER)
+    def body(carry: tuple[Lloyd, Array]) -> tuple[Lloyd, Array]:
+        state, i = carry
+        return lloyd_step(x, weight, state), i + 1
 
-    start = (centres, jnp.asarray(jnp.inf, x.dtype), jnp.zeros((), jnp.int32))
-    return jax.lax.while_loop(keep_going, body, start)[0]
+    start = Lloyd(centres, active, jnp.asarray(jnp.inf, x.dtype))
+    end, _ = jax.lax.while_loop(keep_going, body, (start, jnp.zeros((), jnp.int32)))
+    return end.centres
 
 
-_lloyd = hot_jit(lloyd_run)
+@partial(hot_jit, static_argnames="slots")
+def _lloyd_in_slots(starts: Lloyd, n_runs: Array, x: Array, weight: Array, enough: Array, *, slots: int) -> Array:
+    """The ends of the first `n_runs` of the starts, leading axis L."""
+    step = jax.vmap(partial(lloyd_step, x, weight, slots=slots))
+    ends, _ = run_in_slots(
+        starts,
+        n_runs,
+        lambda state, run: (step(state), run),
+        lambda state: state.shift > enough,
+        slots=slots,
+        limit=jnp.int32(LLOYD_MAX_ITER),
+    )
+    return ends.centres
 
 
 @partial(hot_jit, static_argnames="parts")
@@ -282,9 +331,22 @@ def _lloyd_in_parts(x: Array, weight: Array, centres: Array, active: Array, enou
     return centres
 
 
+def _lloyd_dealt_out(x: Array, weight: Array, centres: np.ndarray, masks: np.ndarray, enough: Array) -> Any:
+    n_runs = len(centres)
+    # Filled up to a power of two, so that a few more restarts are the same program.
+    fill = np.minimum(np.arange(next_power_of_two(n_runs)), n_runs - 1)
+    starts = Lloyd(centres[fill], masks[fill], np.full(len(fill), np.inf, centres.dtype))
+    slots = n_slots(len(fill), centres.shape[1])
+
+    def program(starts: Lloyd, n: Array) -> Array:
+        return _lloyd_in_slots(starts, n, x, weight, enough, slots=slots)
+
+    return deal_out(program, starts, n_runs, slots)
+
+
 def lloyd(x: Array, weight: Array, seeds: Array, active: Array) -> Array:
     """Lloyd's iteration from the seeds (R, K, D) for each mask (J, K), shape (J, R, K, D)."""
-    masks = np.repeat(active, len(seeds), axis=0)
+    masks = np.repeat(np.asarray(active), len(seeds), axis=0)
     centres = np.tile(seeds, (len(active), 1, 1))
     enough = shortest_move(x, weight)
     parts = row_parts(x, seeds.shape[1])
@@ -293,5 +355,5 @@ def lloyd(x: Array, weight: Array, seeds: Array, active: Array) -> Array:
             [_lloyd_in_parts(x, weight, c, a, enough, parts) for c, a in zip(centres, masks, strict=True)]
         )
     else:
-        ends = each_lane(lambda c, a: _lloyd(x, weight, c, a, enough), centres, masks)
+        ends = _lloyd_dealt_out(x, weight, centres, masks, enough)
     return ends.reshape(len(active), *seeds.shape)
