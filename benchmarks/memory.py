@@ -1,10 +1,9 @@
-"""Peak memory of a fit beyond the data, each contestant in processes of its own: one loads, one also fits."""
+"""Peak memory of a fit beyond the data, each contestant in processes of its own: one loads, others also fit."""
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import re
 import resource
 import subprocess
@@ -19,22 +18,33 @@ from benchmarks.cases import CASES, Case
 from benchmarks.contestants import Contestant, parse
 from benchmarks.measure import Record, blank, outcome_of
 from benchmarks.problems import Problem, Start, make_problem
+from benchmarks.process import with_cache
+
+# Libraries that compile their programs when they are first called.
+COMPILING = ("jaxgmm", "gmmx")
 
 
 def measure(case: Case, contestants: Sequence[Contestant]) -> list[Record]:
-    """One record for each contestant: megabytes at the peak of a fit, less those of only loading data and library."""
+    """For each contestant megabytes at the peak of a fit, less those of only loading data and library.
+
+    Compiling takes memory too: what compiles has two records, one cold, one with its programs stored by the first.
+    """
     problem = make_problem(case)
     records = []
     with tempfile.TemporaryDirectory() as folder:
         for contestant in dict.fromkeys(Contestant(c.library, c.dtype_for(case)) for c in contestants):
             path = _save(problem.astype(contestant.dtype), Path(folder))
-            record = blank(case, contestant.library, contestant.dtype) | {"figure": "megabytes"}
-            try:
-                load, fit = (_child(case, contestant, path, act) for act in ("load", "fit"))
-                record |= _figures(load, fit)
-            except Exception as error:
-                record |= outcome_of(error)
-            records.append(record)
+            cache = Path(folder) / f"{contestant.library}-{contestant.dtype}"
+            for variant in ("cold", "cached") if contestant.library in COMPILING else ("",):
+                record = blank(case, contestant.library, contestant.dtype) | {"figure": "megabytes"}
+                records.append(record)
+                if variant:
+                    record["variant"] = variant
+                try:
+                    load, fit = (_child(case, contestant, path, act, cache) for act in ("load", "fit"))
+                    record |= _figures(load, fit)
+                except Exception as error:
+                    record |= outcome_of(error)
     return records
 
 
@@ -78,10 +88,10 @@ def _save(problem: Problem, folder: Path) -> Path:
     return path
 
 
-def _child(case: Case, contestant: Contestant, path: Path, act: str) -> Record:
+def _child(case: Case, contestant: Contestant, path: Path, act: str, cache: Path) -> Record:
     name = f"{contestant.library}:{contestant.dtype}"
     command = [sys.executable, "-m", "benchmarks.memory", case.name, name, str(path), act]
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ)
+    done = subprocess.run(command, capture_output=True, text=True, env=with_cache(cache))
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise RuntimeError(f"the process that was to {act} ended with {done.returncode}: {last}")

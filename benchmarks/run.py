@@ -47,7 +47,8 @@ def run_case(case: Case, settings: Settings, rates: dict[str, float], with_memor
         return memory.measure(case, settings.competing())
     records = measure.timed(case, settings.competing(), settings.repeats, settings.max_seconds, rates)
     if with_memory and case.task == "em":
-        peaks = {(r["contestant"], r["dtype"]): r for r in memory.measure(case, settings.competing())}
+        found = memory.measure(case, settings.competing())
+        peaks = {(r["contestant"], r["dtype"]): r for r in found if r.get("variant") != "cached"}
         for record in records:
             peak = peaks[record["contestant"], record["dtype"]]
             record["peak"] = {key: peak[key] for key in ("megabytes", "failed", "skipped") if key in peak}

@@ -75,8 +75,9 @@ def judge(records: Sequence[Record]) -> list[Verdict]:
     """The verdicts on one case, one for each target; none for a case without."""
     first = records[0]
     ours = [r for r in records if r["contestant"] == "jaxgmm" and r["dtype"] == r["case_dtype"]]
-    if first["limit"] is not None:
-        return [_limit(r) for r in ours or records[:1]]
+    limited = [r for r in records if r["limit"] is not None]
+    if limited:
+        return [_limit(r) for r in ours or limited[:1] if r in limited]
     return [
         _against(first, ours[0] if ours else None, peer, ratio, [r for r in records if r["contestant"] == peer])
         for peer, ratio in first["targets"].items()

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 
@@ -114,8 +115,9 @@ def collect_given(
 
     def block(*args: Array) -> SuffStats:
         *data, w = args
-        delta = jnp.where(w[:, None] > 0, data[0], 0.0).T[None, :, :] - pivot[:, :, None]
-        resp = resp_of(*data).T * w[None, :]
+        delta = linalg.columns(jnp.where(w[:, None] > 0, data[0], 0.0))[None, :, :] - pivot[:, :, None]
+        # Worked out once, not anew for every feature.
+        resp = jax.lax.optimization_barrier(resp_of(*data).T * w[None, :])
         return SuffStats(
             resp_sum=jnp.sum(resp, axis=1),
             x_sum=linalg.weighted_sums(resp, delta),

@@ -89,6 +89,18 @@ def full_covariances(params: GMMParams) -> np.ndarray:
     return oracle.to_full(covariances, covariance_type, *means.shape)
 
 
+def as_family(matrices: np.ndarray, variances: np.ndarray, covariance_type: str) -> np.ndarray:
+    """Covariances (K, D, D) and their variances (K, D) in a family's shape; what is shared is the first's."""
+    return {
+        "full": matrices,
+        "tied": matrices[0],
+        "diag": variances,
+        "spherical": variances[:, 0],
+        "tied_diag": variances[0],
+        "tied_spherical": variances[0, 0],
+    }[covariance_type]
+
+
 def random_params(
     covariance_type: str, n_components: int = K, n_features: int = D, seed: int = 0, dtype=np.float64
 ) -> GMMParams:
@@ -99,15 +111,7 @@ def random_params(
     rotation = np.linalg.qr(rng.normal(size=(n_components, n_features, n_features)))[0]
     deviation = rng.uniform(0.3, 3.0, size=(n_components, n_features))
     matrices = np.einsum("kij,kj,klj->kil", rotation, deviation**2, rotation)
-    variances = deviation**2
-    covariances = {
-        "full": matrices,
-        "tied": matrices[0],
-        "diag": variances,
-        "spherical": variances[:, 0],
-        "tied_diag": variances[0],
-        "tied_spherical": variances[0, 0],
-    }[covariance_type]
+    covariances = as_family(matrices, deviation**2, covariance_type)
     return params_of((weights, means, covariances), covariance_type, dtype)
 
 

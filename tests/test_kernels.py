@@ -19,7 +19,7 @@ from jaxgmm.kernels import KERNELS, check_kernel, lost_digits
 from jaxgmm.params import factorize
 from jaxgmm.stats import collect
 from jaxgmm.steps import m_step
-from tests.helpers import assert_params_close, cast, full_covariances, params_of, parts_of, permuted
+from tests.helpers import as_family, assert_params_close, cast, full_covariances, params_of, parts_of, permuted
 
 N, D, K = 1024, 3, 3
 # Constants of the bounds, in eps times lost digits: a row's log-density, the mean one, and the covariances (by the
@@ -46,15 +46,7 @@ def problem(
     deviation = rng.uniform(0.5, 1.5, size=(K, n_features)) * np.array([narrow, 1.0, 1.0])[:, None]
     shape = np.full((n_features, n_features), correlation) + (1 - correlation) * np.eye(n_features)
     matrices = deviation[:, :, None] * shape * deviation[:, None, :]
-    variances = deviation**2
-    covariances = {
-        "full": matrices,
-        "tied": matrices[0],
-        "diag": variances,
-        "spherical": variances[:, 0],
-        "tied_diag": variances[0],
-        "tied_spherical": variances[0, 0],
-    }[family]
+    covariances = as_family(matrices, deviation**2, family)
     params = cast(params_of((np.array([0.5, 0.3, 0.2]), means, covariances), family), np.float32)
     labels = rng.choice(K, size=N, p=[0.5, 0.3, 0.2])
     lower = np.linalg.cholesky(full_covariances(params))

@@ -90,7 +90,8 @@ def test_re_packing_changes_nothing(problem, monkeypatch):
 
 
 def test_the_number_of_slots_changes_nothing(problem, monkeypatch):
-    assert bursts.n_slots(160, 10) == 4
+    assert bursts.n_slots(160, 10) == 2
+    assert bursts.n_slots(160, 4) == 8
     assert bursts.n_slots(6, 3) == 1
     alone = run(problem, monkeypatch)
     for slots in (2, 8):

@@ -35,14 +35,9 @@ def fit(settings: Settings, console: Console) -> None:
         n_components,
         covariance_type=covariance_type,
         key=seed,
-        n_restarts=settings["n_restarts"],
         init=start.params if start else settings["init"],
-        tol=settings["tol"],
-        reg_covar=settings["reg_covar"],
-        max_iter=settings["max_iter"],
         sample_weight=table.sample_weight,
-        kernel=settings["kernel"],
-        keep_restarts=settings["keep_restarts"],
+        **inputs.em_options(settings),
     )
     model = _finish(result, table, scaled, seed, settings, console)
     found: dict[str, Any] = {"command": "fit"}
@@ -69,14 +64,9 @@ def sweep(settings: Settings, console: Console) -> None:
         covariance_types=types,
         criterion=settings["criterion"],
         key=seed,
-        n_restarts=settings["n_restarts"],
         init=settings["init"],
-        tol=settings["tol"],
-        reg_covar=settings["reg_covar"],
-        max_iter=settings["max_iter"],
         sample_weight=table.sample_weight,
-        kernel=settings["kernel"],
-        keep_restarts=settings["keep_restarts"],
+        **inputs.em_options(settings),
     )
     shown = in_data_units(result, scaled.scale)
     console.result(report.sweep_text(shown))

@@ -28,6 +28,12 @@ class Scaled:
     scale: Any = None
 
 
+def em_options(settings: Settings) -> dict[str, Any]:
+    """What ``fit``, ``sweep`` and ``fit-many`` hand on to the library's functions under the same names."""
+    names = ("n_restarts", "tol", "reg_covar", "max_iter", "kernel", "keep_restarts")
+    return {name: settings[name] for name in names if name in settings}
+
+
 def seed_of(settings: Settings, console: Console) -> int:
     """The seed given, or a new one, told to the user so that the run can be repeated."""
     if settings["seed"] is not None:

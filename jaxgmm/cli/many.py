@@ -30,12 +30,9 @@ def fit_many(settings: Settings, console: Console) -> None:
         covariance_type=settings["covariance_type"],
         criterion=settings["criterion"],
         key=seed,
-        n_restarts=settings["n_restarts"],
         init=settings["init"],
-        tol=settings["tol"],
-        reg_covar=settings["reg_covar"],
-        max_iter=settings["max_iter"],
         sample_weight=table.sample_weight,
+        **inputs.em_options(settings),
     )
     names = [table.label_names[label] if table.label_names else label for label in result.keys]
     _complain(result, names, console)
