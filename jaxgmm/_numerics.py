@@ -19,6 +19,15 @@ LOG_2PI = math.log(2.0 * math.pi)
 # log 2 in two parts: the first has so few digits that its product with an exponent is exact.
 _LOG_2_HIGH = 6.93147180369123816490e-01
 _LOG_2_LOW = 1.90821492927058770002e-10
+_LOG_SERIES = (
+    0.6666666666666735130,
+    0.3999999999940941908,
+    0.2857142874366239149,
+    0.2222219843214978396,
+    0.1818357216161805012,
+    0.1531383769920937332,
+    0.1479819860511658591,
+)
 
 # Components that are compared or added one by one in one step, in code of that length.
 MAX_UNROLLED = 16
@@ -78,25 +87,26 @@ def safe_log(x: Array) -> Array:
 
 @jax.custom_jvp
 def log_normal(x: Array) -> Array:
-    """log x for x = 0, normal numbers > 0, inf and NaN, within an ulp of the truth.
+    """log x of 0 and of normal numbers x > 0, within an ulp of the truth; NaN of what is not finite.
 
-    With x = 2ᵉ m, √½ <= m < √2 and s = (m − 1)/(m + 1), log m = 2 artanh s = 2 s (1 + s²/3 + s⁴/5 + …), summed as
-    f − s (f − 2 s² (1/3 + s²/5 + …)) with f = m − 1, where little is lost (Tang 1990). On a CPU the compiler's own
-    logarithm of a double is a call for every number and takes four times as long.
+    With x = 2ᵉ (1 + f), √½ <= 1 + f < √2, s = f/(2 + f): log(1 + f) = f − s (f − R(s²)), where little is lost, with
+    the minimax polynomial R of Sun's fdlibm (e_log.c, 1993). On a CPU the compiler's own logarithm of a double is a
+    call for every number and takes four times as long. With many more operations than these for a number that is
+    read, the compiler would split the loop between threads, and wait for them.
     """
     if x.dtype != jnp.float64 or jax.default_backend() != "cpu":
         return jnp.log(x)
     bits = jax.lax.bitcast_convert_type(x, jnp.int64)
     exponent = (bits - np.float64(math.sqrt(0.5)).view(np.int64)) >> 52
     f = jax.lax.bitcast_convert_type(bits - (exponent << 52), jnp.float64) - 1.0
-    s = f / (f + 2.0)
+    s = f / (2.0 + f)
     z = s * s
-    series = jnp.full_like(z, 1 / 21)
-    for odd in range(19, 1, -2):
-        series = series * z + 1 / odd
+    series = jnp.full_like(z, _LOG_SERIES[-1])
+    for coefficient in reversed(_LOG_SERIES[:-1]):
+        series = coefficient + z * series
     e = exponent.astype(jnp.float64)
-    log = e * _LOG_2_HIGH + (f - (s * (f - 2.0 * z * series) - e * _LOG_2_LOW))
-    return jnp.where((x > 0) & (x < jnp.inf), log, jnp.where(x == 0, -jnp.inf, x))
+    log = e * _LOG_2_HIGH - ((s * (f - z * series) - e * _LOG_2_LOW) - f)
+    return jnp.where(x == 0, -jnp.inf, log + (x - x))
 
 
 @log_normal.defjvp
@@ -105,14 +115,13 @@ def _(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
 
 
 def fold(pairwise: Callable[[Array, Array], Array], reduction: Callable[..., Array], terms: Array) -> Array:
-    """``reduction(terms, axis=0)``; of a few terms, by `pairwise` in one step over all other axes.
+    """``reduction(terms, axis=0)``; of a few doubles by `pairwise`, in one step over all other axes.
 
-    The compiler's reductions are several times slower where there is more than one other axis. The barrier keeps it
-    from working the result out anew for everyone who reads it.
+    The compiler's reductions of doubles are several times slower where there is more than one other axis; of single
+    precision they are faster. The barrier keeps it from working the result out anew for everyone who reads it.
     """
-    if len(terms) > MAX_UNROLLED:
-        return reduction(terms, axis=0)
-    return jax.lax.optimization_barrier(reduce(pairwise, list(terms)))
+    few = len(terms) <= MAX_UNROLLED and terms.dtype.itemsize == 8
+    return jax.lax.optimization_barrier(reduce(pairwise, list(terms)) if few else reduction(terms, axis=0))
 
 
 def safe_divide(numerator: Array, denominator: Array) -> Array:

@@ -37,7 +37,7 @@ def test_log_is_within_two_units_in_the_last_place(dtype):
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_log_of_what_is_no_normal_number(dtype):
     with precision_context(dtype):
-        np.testing.assert_array_equal(log_normal(jnp.asarray([0.0, np.inf, np.nan], dtype)), [-np.inf, np.inf, np.nan])
+        np.testing.assert_array_equal(log_normal(jnp.asarray([0.0, np.nan], dtype)), [-np.inf, np.nan])
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
