@@ -1,24 +1,27 @@
 """Model files: an `.npz` archive of plain arrays and a JSON header, without pickle.
 
 Arrays ``weights``, ``means``, ``covariances``, ``shift`` and ``scale`` are stored byte for byte; ``header``
-is UTF-8 JSON as an array of bytes with the schema version, covariance_type, columns and meta. NumPy alone
-can read it: ``json.loads(numpy.load(path)["header"].tobytes())``.
+is UTF-8 JSON as an array of bytes with the schema version, covariance_type, columns, meta, and a digest of all this.
+NumPy alone can read it: ``json.loads(numpy.load(path)["header"].tobytes())``.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import io
 import json
+import math
 import os
-import secrets
 import zipfile
 import zlib
 from pathlib import Path
 from tokenize import TokenError
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 import numpy as np
 
+from jaxgmm._files import replacing
 from jaxgmm._provenance import versions
 from jaxgmm._pytree import replace
 from jaxgmm._status import DataError, UsageError, nearest
@@ -75,18 +78,14 @@ def save(path: str | os.PathLike[str], model: Any, *, force: bool = False) -> Pa
         "columns": model.columns,
         "meta": model.meta,
     }
-    text = json.dumps(header, allow_nan=False, ensure_ascii=False)
     arrays = {
-        "header": np.frombuffer(text.encode(), np.uint8),
         **{name: getattr(model.params, name) for name in ("weights", "means", "covariances")},
         "shift": model.shift,
         "scale": model.scale,
     }
-    try:
-        _write(path, arrays)
-    except OSError as error:
-        cure = "free some space or choose another place" if path.parent.is_dir() else "create its directory first"
-        raise DataError(f"{path} cannot be written ({error.strerror or error}); {cure}") from None
+    text = _as_text(header | {"digest": _digest(header, arrays)})
+    with replacing(path) as handle:
+        _write_archive(handle, {"header": np.frombuffer(text.encode(), np.uint8), **arrays})
     return path
 
 
@@ -116,13 +115,17 @@ def load(path: str | os.PathLike[str]) -> Model:
         params = GMMParams(
             **{name: arrays[name] for name in ("weights", "means", "covariances")}, covariance_type=family.name
         )
-        return Model(
+        model = Model(
             params=params, shift=arrays["shift"], scale=arrays["scale"], columns=columns, meta=dict(header["meta"])
         )
+        digest = header["digest"]
     except (DataError, UsageError) as error:
         raise DataError(f"{path} holds no usable model: {error}") from None
     except (KeyError, TypeError, ValueError):
         raise DataError(f"{path} has a damaged header; {_AGAIN}") from None
+    if digest != _digest(header, arrays):
+        raise DataError(f"{path} is not as it was written: its digest is another; {_AGAIN}")
+    return model
 
 
 def _as_model(model: Any) -> Model:
@@ -149,58 +152,61 @@ def _as_model(model: Any) -> Model:
     return replace(found, columns=columns, meta={"seed": seed, **known, **found.meta})
 
 
-def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    target = Path(os.path.realpath(path))  # a link keeps pointing at its file, which is replaced
-    temporary = target.with_name(f".jaxgmm-{secrets.token_hex(8)}.tmp")
-    try:
-        with open(temporary, "xb") as handle:
-            _write_archive(handle, arrays)
-            handle.flush()
-            os.fsync(handle.fileno())
-        os.replace(temporary, target)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise
-    # The new name is on the disk only once the directory is; not every system can synchronise one.
-    with contextlib.suppress(OSError):
-        directory = os.open(target.parent, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+def _as_text(header: dict[str, Any]) -> str:
+    return json.dumps(header, allow_nan=False, ensure_ascii=False, sort_keys=True)
 
 
-def _write_archive(handle: BinaryIO, arrays: dict[str, np.ndarray]) -> None:
+def _digest(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> str:
+    """SHA-256 of the header without its digest and of the numbers, however they are laid out."""
+    plain_header = json.loads(_as_text({k: v for k, v in header.items() if k != "digest"}))
+    found = hashlib.sha256(_as_text(plain_header).encode())
+    for name, array in arrays.items():
+        plain = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
+        found.update(f"{name} {plain.dtype.str} {array.shape} ".encode())
+        found.update(plain.tobytes())
+    return found.hexdigest()
+
+
+def _write_archive(handle: IO[bytes], arrays: dict[str, np.ndarray]) -> None:
     np.savez(handle, allow_pickle=False, **arrays)
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Header and arrays, all present and of real numbers."""
     _check_is_archive(path)
-    name = "header"
     try:
-        # NumPy leaves the file open when the archive is damaged, so it is opened and closed here.
-        with open(path, "rb") as handle, np.load(handle, allow_pickle=False) as archive:
+        with zipfile.ZipFile(path) as archive:
             header = _parse_header(path, archive)
-            missing = [name for name in _ARRAYS if name not in archive.files]
+            missing = [name for name in _ARRAYS if f"{name}.npy" not in archive.namelist()]
             if missing:
                 raise DataError(f"{path} lacks the array {missing[0]!r}; {_AGAIN}")
-            arrays = {}
-            for name in _ARRAYS:
-                arrays[name] = np.asarray(archive[name])
+            arrays = {name: _array(path, archive, name) for name in _ARRAYS}
     except DataError:
         raise
-    except _DAMAGE as error:
-        if "Object arrays" in str(error):
-            raise DataError(
-                f"{path} holds Python objects (a pickle) in {name!r}, which are never opened; save numbers"
-            ) from None
+    except _DAMAGE:
         raise DataError(f"{path} is damaged or cut short; {_AGAIN}") from None
     for name, array in arrays.items():
         if array.dtype.kind != "f":
             raise DataError(f"{path} holds {array.dtype} in {name!r}, not floating-point numbers; {_AGAIN}")
     return header, arrays
+
+
+def _array(path: Path, archive: zipfile.ZipFile, name: str) -> np.ndarray:
+    """One array of the archive, which takes no more memory than the file does, whatever the file claims."""
+    entry = archive.getinfo(f"{name}.npy")
+    if entry.compress_type != zipfile.ZIP_STORED:
+        raise DataError(f"{path} is compressed, which model files never are; save the model again")
+    content = archive.read(entry)
+    start = io.BytesIO(content)
+    version = np.lib.format.read_magic(start)
+    parse = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
+    shape, is_fortran, dtype = parse(start)
+    if dtype.hasobject:
+        raise DataError(f"{path} holds Python objects (a pickle) in {name!r}, which are never opened; save numbers")
+    if len(content) - start.tell() != math.prod(shape) * dtype.itemsize:
+        raise DataError(f"{path} is damaged or cut short: {name!r} is not of the size it claims; {_AGAIN}")
+    values = np.frombuffer(content, dtype, offset=start.tell()).copy()
+    return values.reshape(shape, order="F" if is_fortran else "C")
 
 
 def _check_is_archive(path: Path) -> None:
@@ -226,12 +232,12 @@ def _check_is_archive(path: Path) -> None:
         raise DataError(f"{path} is no model file (.npz); give one written by jaxgmm.save or --output")
 
 
-def _parse_header(path: Path, archive: Any) -> dict[str, Any]:
+def _parse_header(path: Path, archive: zipfile.ZipFile) -> dict[str, Any]:
     """The header as a dictionary of this version or an older one."""
-    if "header" not in archive.files:
-        listed = ", ".join(archive.files[:5]) or "nothing"
+    if "header.npy" not in archive.namelist():
+        listed = ", ".join(name.removesuffix(".npy") for name in archive.namelist()[:5]) or "nothing"
         raise DataError(f"{path} is no model file: it has no header (it holds {listed}); write one with jaxgmm.save")
-    header = json.loads(np.asarray(archive["header"]).tobytes().decode())
+    header = json.loads(_array(path, archive, "header").tobytes().decode())
     schema = header.get("schema") if isinstance(header, dict) else None
     if not isinstance(schema, int) or schema < 1:
         raise DataError(f"{path} is no model file: its header names no schema; write one with jaxgmm.save")

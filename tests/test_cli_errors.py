@@ -13,7 +13,7 @@ import pytest
 
 from jaxgmm import api
 from jaxgmm.__main__ import main
-from jaxgmm.cli import app, output
+from jaxgmm.cli import app
 from jaxgmm.model import Model
 from jaxgmm.params import GMMParams
 
@@ -184,7 +184,7 @@ def test_a_failed_write_keeps_the_old_file_and_leaves_no_other(folder, monkeypat
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(output.os, "replace", full)
+    monkeypatch.setattr(os, "replace", full)
     assert main(["sample", "good.npz", "-n", "2", "--seed", "0", "-o", "named.csv", "--force"]) == 3
     assert "No space left on device" in capsys.readouterr().err
     assert contents() == before

@@ -5,6 +5,11 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import signal
+import subprocess
+import sys
+import zipfile
+from io import BytesIO
 from types import SimpleNamespace
 
 import numpy as np
@@ -179,6 +184,35 @@ def test_a_failure_leaves_the_old_file_and_no_litter(path, model, monkeypatch, p
     assert os.listdir(path.parent) == ["model.npz"]
 
 
+KILLED = """
+import os, signal, sys
+from jaxgmm._files import replacing
+with replacing(sys.argv[1]) as handle:
+    handle.write(b"PK half a file")
+    handle.flush()
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_killed_process_leaves_the_old_file_and_no_litter(path):
+    before = path.read_bytes()
+    try:
+        os.close(os.open(path.parent, os.O_TMPFILE | os.O_RDWR))
+    except (AttributeError, OSError):
+        pytest.skip("no files without a name here")
+    done = subprocess.run([sys.executable, "-c", KILLED, str(path)])
+    assert done.returncode == -signal.SIGKILL
+    assert path.read_bytes() == before
+    assert os.listdir(path.parent) == ["model.npz"]
+
+
+def test_without_nameless_files_one_is_written_beside(path, model, monkeypatch):
+    monkeypatch.delattr(os, "O_TMPFILE", raising=False)
+    save(path, random_params("diag"), force=True)
+    assert load(path).covariance_type == "diag"
+    assert os.listdir(path.parent) == ["model.npz"]
+
+
 def test_a_link_keeps_pointing_at_the_file(tmp_path, path):
     link = tmp_path / "latest.npz"
     link.symlink_to(path)
@@ -325,6 +359,44 @@ def test_a_missing_or_unusable_array_is_named(path, name):
 )
 def test_an_edited_header_is_refused(path, header, words):
     assert words in refusal(rewrite(path, header))
+
+
+def test_a_sound_model_that_was_not_saved_like_this_is_refused(path, model):
+    other = np.array(model.params.means)
+    other[0, 0] += 1e-12
+    assert "its digest is another" in refusal(rewrite(path, means=other))
+
+
+def test_a_digest_that_is_missing_or_of_another_header(path):
+    assert "its digest is another" in refusal(rewrite(path, {"digest": "0" * 64}))
+    assert "its digest is another" in refusal(rewrite(path, {"meta": {"seed": 4}}))
+    with np.load(path) as archive:
+        found = {name: archive[name] for name in archive.files}
+    header = json.loads(found["header"].tobytes())
+    del header["digest"]
+    np.savez(path, **{**found, "header": np.frombuffer(json.dumps(header).encode(), np.uint8)})
+    assert "damaged header" in refusal(path)
+
+
+def test_claims_about_sizes_are_checked_before_anything_is_allocated(path):
+    """A few bytes that promise 8e18, and ten megabytes in ten kilobytes."""
+    head = _npy_header((10**18, 3))
+    with zipfile.ZipFile(path) as archive:
+        kept = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in {**kept, "means.npy": head + bytes(72)}.items():
+            archive.writestr(name, content)
+    assert "not of the size it claims" in refusal(path)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in {**kept, "means.npy": _npy_header((400_000, 3)) + bytes(9_600_000)}.items():
+            archive.writestr(name, content)
+    assert "is compressed" in refusal(path)
+
+
+def _npy_header(shape) -> bytes:
+    handle = BytesIO()
+    np.lib.format.write_array_header_1_0(handle, {"descr": "<f8", "fortran_order": False, "shape": shape})
+    return handle.getvalue()
 
 
 def test_big_endian_and_fortran_arrays_are_read_as_numbers(path, model):

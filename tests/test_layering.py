@@ -26,6 +26,7 @@ LAYERS = {
     "_numerics": 0,
     "_options": 0,
     "_compile": 0,
+    "_files": 0,
     "_parallel": 0,
     "_provenance": 0,
     "_pytree": 0,

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import json
 import math
-import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import IO, Any
+from typing import Any
 
-from jaxgmm._status import DataError
+from jaxgmm._files import replacing
 
 _CHUNK_ROWS = 65536
 
@@ -71,7 +69,7 @@ def write_array(path: str, array: Any) -> None:
     """Write one array as ``.npy``, or not at all."""
     import numpy as np
 
-    with _replacing(path) as handle:
+    with replacing(path) as handle:
         np.save(handle, array, allow_pickle=False)
 
 
@@ -80,7 +78,7 @@ def write_table(path: str | None, names: Sequence[str], columns: Sequence[Any]) 
     if path is None:
         _write_rows(lambda text: sys.stdout.write(_encodable(text, sys.stdout)), names, columns, ",")
         return
-    with _replacing(path) as handle:
+    with replacing(path) as handle:
         delimiter = "\t" if path.lower().endswith(".tsv") else ","
         _write_rows(lambda text: handle.write(text.encode()), names, columns, delimiter)
 
@@ -103,24 +101,6 @@ def _write_rows(write: Callable[[str], int], names: Sequence[str], columns: Sequ
 def _cells(column: Any) -> list[Any]:
     # Nine digits tell every float32 apart; its value as a Python float would show sixteen.
     return [f"{v:.9g}" for v in column.tolist()] if column.dtype == "float32" else column.tolist()
-
-
-@contextlib.contextmanager
-def _replacing(path: str) -> Iterator[IO[bytes]]:
-    """A file beside `path` that takes its place when the block ends without an error, and is removed otherwise."""
-    folder, name = os.path.split(path)
-    part = os.path.join(folder, f".{name}.{os.getpid()}.part")
-    try:
-        with open(part, "xb") as handle:
-            yield handle
-        os.replace(part, path)
-    except OSError as error:
-        raise DataError(
-            f"{path} cannot be written: {error.strerror}; free some space or choose another place"
-        ) from None
-    finally:
-        with contextlib.suppress(OSError):
-            os.unlink(part)
 
 
 def _print(text: str, stream: Any) -> None:

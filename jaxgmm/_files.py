@@ -1,0 +1,60 @@
+"""Files that are written whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+from jaxgmm._status import DataError
+
+_OPEN_FILES = "/proc/self/fd"
+
+
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
+    """A file that takes the place of `path`, complete and on the disk, when the block ends without an error.
+
+    Whatever happens, `path` holds the old content or all of the new. Where the system can, the file has no name before
+    it is complete, so that not even a process that is killed leaves one behind. Raises `DataError` if it cannot be
+    written.
+    """
+    target = Path(os.path.realpath(path))  # a link keeps pointing at its file, which is replaced
+    part = target.with_name(f".jaxgmm-{secrets.token_hex(8)}.tmp")
+    try:
+        with _open(part) as handle:
+            yield handle
+            handle.flush()
+            os.fsync(handle.fileno())
+            if not part.exists():
+                # With a directory given, Python follows the link to the open file, as a plain link would not.
+                os.link(f"{_OPEN_FILES}/{handle.fileno()}", part, src_dir_fd=handle.fileno())
+        os.replace(part, target)
+    except OSError as error:
+        cure = "free some space or choose another place" if target.parent.is_dir() else "create its directory first"
+        raise DataError(f"{path} cannot be written ({error.strerror or error}); {cure}") from None
+    finally:
+        with contextlib.suppress(OSError):
+            part.unlink()
+    _synchronise(target.parent)
+
+
+def _open(part: Path) -> IO[bytes]:
+    """A file without a name in the directory of `part`, or under that name where there is no such thing."""
+    if hasattr(os, "O_TMPFILE") and os.path.isdir(_OPEN_FILES):
+        with contextlib.suppress(OSError):
+            return os.fdopen(os.open(part.parent, os.O_TMPFILE | os.O_RDWR, 0o666), "w+b")
+    return open(part, "xb")
+
+
+def _synchronise(folder: Path) -> None:
+    """Bring new names to the disk; not every system can."""
+    with contextlib.suppress(OSError):
+        directory = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
