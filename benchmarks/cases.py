@@ -141,7 +141,7 @@ _SCALE = [
         n_features=8,
         n_components=8,
         reg_covar=1e-6,
-        n_iter=(5, 15),
+        n_iter=(20,),
     ),
 ]
 
@@ -167,7 +167,7 @@ _GPU = [
             n_features=8,
             n_components=8,
             reg_covar=1e-6,
-            n_iter=(5, 15),
+            n_iter=(20,),
         ),
         *_series(
             "n_samples",

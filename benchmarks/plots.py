@@ -1,4 +1,4 @@
-"""Log-log plots of the scaling series: time of one iteration against N, K, D and restarts."""
+"""Log-log plots of the scaling series: time of one iteration against N, K and D, of a whole call against restarts."""
 
 from __future__ import annotations
 
@@ -70,7 +70,8 @@ def _figure(axis: str, dtype: str, records: Sequence[Record]) -> Figure:
     ax.xaxis.set_major_formatter("{x:,g}")
     ax.set_yscale("log")
     ax.set_xlabel(AXES[axis])
-    ax.set_ylabel("milliseconds per EM iteration")
+    whole = records[0]["figure"] == "seconds"
+    ax.set_ylabel("seconds, whole call" if whole else "milliseconds per EM iteration")
     ax.set_title(_fixed(records[0], axis, dtype), fontsize=10)
     ax.grid(True, which="major", alpha=0.3)
     ax.legend(fontsize=8)

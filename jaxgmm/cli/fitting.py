@@ -35,9 +35,10 @@ def fit(settings: Settings, console: Console) -> None:
         n_components,
         covariance_type=covariance_type,
         key=seed,
-        init=start.params if start else settings["init"],
         sample_weight=table.sample_weight,
-        **inputs.em_options(settings),
+        kernel=settings["kernel"],
+        keep_restarts=settings["keep_restarts"],
+        **inputs.em_options(settings) | ({"init": start.params} if start else {}),
     )
     model = _finish(result, table, scaled, seed, settings, console)
     found: dict[str, Any] = {"command": "fit"}
@@ -64,8 +65,9 @@ def sweep(settings: Settings, console: Console) -> None:
         covariance_types=types,
         criterion=settings["criterion"],
         key=seed,
-        init=settings["init"],
         sample_weight=table.sample_weight,
+        kernel=settings["kernel"],
+        keep_restarts=settings["keep_restarts"],
         **inputs.em_options(settings),
     )
     shown = in_data_units(result, scaled.scale)

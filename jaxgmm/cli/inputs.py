@@ -30,8 +30,7 @@ class Scaled:
 
 def em_options(settings: Settings) -> dict[str, Any]:
     """What ``fit``, ``sweep`` and ``fit-many`` hand on to the library's functions under the same names."""
-    names = ("n_restarts", "tol", "reg_covar", "max_iter", "kernel", "keep_restarts")
-    return {name: settings[name] for name in names if name in settings}
+    return {name: settings[name] for name in ("n_restarts", "init", "tol", "reg_covar", "max_iter")}
 
 
 def seed_of(settings: Settings, console: Console) -> int:

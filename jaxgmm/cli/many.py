@@ -30,7 +30,6 @@ def fit_many(settings: Settings, console: Console) -> None:
         covariance_type=settings["covariance_type"],
         criterion=settings["criterion"],
         key=seed,
-        init=settings["init"],
         sample_weight=table.sample_weight,
         **inputs.em_options(settings),
     )
