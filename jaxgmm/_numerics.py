@@ -87,12 +87,12 @@ def safe_log(x: Array) -> Array:
 
 @jax.custom_jvp
 def log_normal(x: Array) -> Array:
-    """log x of 0 and of normal numbers x > 0, within an ulp of the truth; NaN of what is not finite.
+    """log x of 0 and of normal numbers x > 0; in double precision within an ulp.
 
     With x = 2ᵉ (1 + f), √½ <= 1 + f < √2, s = f/(2 + f): log(1 + f) = f − s (f − R(s²)), where little is lost, with
-    the minimax polynomial R of Sun's fdlibm (e_log.c, 1993). On a CPU the compiler's own logarithm of a double is a
-    call for every number and takes four times as long. With many more operations than these for a number that is
-    read, the compiler would split the loop between threads, and wait for them.
+    the minimax polynomial R of Sun's fdlibm (e_log.c, 1993). NaN, on a CPU also for inf, of what is not finite: there
+    the compiler's own logarithm of a double is a call for every number and takes four times as long. With many more
+    operations than these for a number that is read, it would split the loop between threads, and wait for them.
     """
     if x.dtype != jnp.float64 or jax.default_backend() != "cpu":
         return jnp.log(x)
