@@ -27,7 +27,8 @@ def sum_over_blocks(
 ) -> T:
     """The sum over row blocks of ``fn(*block)``, a pytree of arrays.
 
-    `rows` are arrays that share their first axis; blocks are visited in order, so the sum is deterministic.
+    `rows` are arrays that share their first axis; blocks are visited in order, so the sum is deterministic. In single
+    precision its rounding does not grow with the number of blocks.
     span: the first block and the one after the last, traced, of rows that are a whole number of blocks.
     """
     if span is not None:
@@ -39,10 +40,10 @@ def sum_over_blocks(
         shapes = jax.eval_shape(fn, *(b[0] for b in body))
         zero = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
 
-        def add(carry: T, block: tuple[Array, ...]) -> tuple[T, None]:
-            return jax.tree.map(jnp.add, carry, fn(*block)), None
+        def add(carry: tuple[T, T], block: tuple[Array, ...]) -> tuple[tuple[T, T], None]:
+            return _add(*carry, fn(*block)), None
 
-        total, _ = jax.lax.scan(add, zero, body)
+        (total, _), _ = jax.lax.scan(add, (zero, zero), body)
     return jax.tree.map(jnp.add, total, fn(*tail)) if rest else total
 
 
@@ -54,7 +55,25 @@ def _sum_over_span(fn: Callable[..., T], rows: tuple[Array, ...], block: int, fi
 
     shapes = jax.eval_shape(part, first)
     zero = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
-    return jax.lax.fori_loop(first, end, lambda i, total: jax.tree.map(jnp.add, total, part(i)), zero)
+    total, _ = jax.lax.fori_loop(first, end, lambda i, carry: _add(carry[0], carry[1], part(i)), (zero, zero))
+    return total
+
+
+def _add(total: T, excess: T, part: T) -> tuple[T, T]:
+    """The next total, and by how much rounding made it too large (Kahan 1965, Comm. ACM 8(1)).
+
+    Only of single precision: in double it would cost a quarter of the time, for digits that nobody lacks.
+    """
+
+    def one(total: Array, excess: Array, part: Array) -> tuple[Array, Array]:
+        if total.dtype.itemsize >= 8:
+            return total + part, excess
+        part = part - excess
+        new = total + part
+        return new, (new - total) - part
+
+    pairs = jax.tree.map(one, total, excess, part)
+    return jax.tree.transpose(jax.tree.structure(total), jax.tree.structure((0, 0)), pairs)
 
 
 def map_over_blocks(fn: Callable[..., T], rows: tuple[Array, ...], block_size: int) -> T:

@@ -164,16 +164,17 @@ def check_kernel(name: str) -> str:
 
 
 def lost_digits(params: GMMParams, factors: Factors) -> Array:
-    """How much `features` magnifies rounding: max_k Σ_ij m_ki |Σ_k⁻¹|_ij m_kj with m_k = |μ_k| + σ_k; scalar.
+    """How much `features` magnifies rounding: D max_ki m_ki Σ_j |Σ_k⁻¹|_ij m_kj with m_k = |μ_k| + σ_k; scalar.
 
-    Rows near component k are of the size m_k, so this is the sum of the magnitudes of the terms that add up to
-    a log-density of order one; rounding is at most eps times as much, on average a small part of it. At the
-    pivot it is about the condition number, the loss that no kernel avoids. NaN for a singular covariance.
+    Rows near component k are of the size m_k, so the sum over i, at most this much, is that of the magnitudes of
+    the terms that add up to a log-density of order D; rounding is at most eps times as much, on average a small part
+    of it. A D-th of it bounds (m_ki / σ_ki)², by which a variance is smaller than the second moment it comes from. At
+    the pivot it is about the condition number, the loss that no kernel avoids. NaN for a singular covariance.
     """
     family = params.family
     magnitude = jnp.abs(factors.means) + jnp.sqrt(
         family.variances(jnp.asarray(params.covariances), params.n_components, params.n_features)
     )
     weighted = family.apply(jnp.abs(family.precisions(factors.factor)), magnitude)
-    loss = jnp.sum(magnitude * weighted, axis=-1)
+    loss = params.n_features * jnp.max(magnitude * weighted, axis=-1)
     return jnp.max(jnp.where(factors.log_weights > -jnp.inf, loss, 0.0))

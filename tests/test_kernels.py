@@ -23,8 +23,8 @@ from tests.helpers import as_family, assert_params_close, cast, full_covariances
 
 N, D, K = 1024, 3, 3
 # Constants of the bounds, in eps times lost digits: a row's log-density, the mean one, and the covariances (by the
-# size of a number in bytes). Seen over the long grid: 4.1, 0.51, and 16 and 45 in one dimension, 4 and 21 above.
-ROW, MEAN, COVARIANCE = 6.0, 0.75, {4: 20.0, 8: 60.0}
+# size of a number in bytes). Seen over the long grid: 0.63, 0.41, and 16 and 45 in one dimension, 1.2 and 12 above.
+ROW, MEAN, COVARIANCE = 1.0, 0.6, {4: 20.0, 8: 60.0}
 # What both kernels lose anyway, in eps.
 FLOOR = 200
 
@@ -353,14 +353,14 @@ def collapsing() -> tuple[GMMParams, np.ndarray]:
 @pytest.mark.parametrize("reg_covar", [0.0, 1e-12])
 def test_a_lane_that_collapses_goes_on_with_whitening(monkeypatch, reg_covar):
     start, x = collapsing()
-    assert loss_of(start) < max_lost_digits(np.float64)
+    assert loss_of(start) < max_lost_digits(np.float64, 2)
     used = watch(monkeypatch)
     auto = run(lanes_of(start), x, reg_covar=reg_covar, tol=1e-6)
     assert used[0] == "features"
     assert used[-1] == "whitening"
     assert list(auto.kernel) == ["whitening"]
     end = jax.tree.map(lambda a: a[0], auto.params)
-    assert loss_of(end) > max_lost_digits(np.float64)
+    assert loss_of(end) > max_lost_digits(np.float64, 2)
     assert_whole_history(auto)
     forced = run(lanes_of(start), x, "whitening", reg_covar=reg_covar, tol=1e-6)
     assert list(forced.kernel) == ["whitening"]
@@ -381,7 +381,7 @@ def test_a_forced_kernel_is_kept(monkeypatch):
     assert features.status[0] != Status.IMPRECISE
     used.clear()
     safe, rows = problem("full", 0.5)
-    assert loss_of(safe) < max_lost_digits(np.float64)
+    assert loss_of(safe) < max_lost_digits(np.float64, D)
     whitening = run(lanes_of(safe), rows, "whitening", max_iter=5)
     assert set(used) == {"whitening"}
     assert list(whitening.kernel) == ["whitening"]
@@ -396,7 +396,7 @@ def test_an_unsafe_start_goes_to_whitening_at_once(monkeypatch, dtype):
     means[2] = x[0]
     covariances[2] = 1e-6 * np.eye(2)
     unsafe = params_of((start.weights, means, covariances), "full")
-    assert loss_of(unsafe) > max_lost_digits(np.float64)
+    assert loss_of(unsafe) > max_lost_digits(np.float64, 2)
     used = watch(monkeypatch)
     lanes = run(lanes_of(unsafe), x, dtype=dtype, reg_covar=1e-6)
     assert set(used[1:]) <= {"whitening"}
@@ -440,11 +440,11 @@ def test_a_stop_at_the_limit_counts_a_change_of_kernel_as_nothing():
 def test_single_precision_wants_many_rows_and_a_small_loss(monkeypatch):
     near, _ = problem("full", 0.5)
     far, _ = problem("full", 5.0)
-    assert loss_of(near) < max_lost_digits(np.float32) < loss_of(far) < max_lost_digits(np.float64)
+    assert loss_of(near) < max_lost_digits(np.float32, D) < loss_of(far) < max_lost_digits(np.float64, D)
 
     def features_first(dtype):
         with precision_context(np.dtype(dtype)):
-            options = engine.replace(em_options(np.dtype(dtype)), max_loss=np.asarray(max_lost_digits(dtype), dtype))
+            options = engine.replace(em_options(np.dtype(dtype)), max_loss=np.asarray(max_lost_digits(dtype, D), dtype))
             starts = cast_all(lanes_of(near, far), dtype)
             return list(engine._features_first(starts, jnp.zeros((N, D), dtype), options))
 

@@ -29,7 +29,7 @@ FIRST_BURST = 16
 # much arithmetic as that costs.
 REPACK_FLOPS = 1e9
 # In single precision `features` is rarely precise for long; with fewer rows than this it is not worth a program.
-FEATURES_MIN_ROWS = 1 << 15
+FEATURES_MIN_ROWS = 1 << 14
 # Working memory of one block of rows for all lanes of a batch; more lanes run in several batches.
 LANE_BYTES = 1 << 28
 
@@ -100,7 +100,7 @@ def _run_batch(starts: GMMParams, x: Array, weight: Array, options: EMOptions, k
     n_lanes = starts.weights.shape[0]
     used = np.full(n_lanes, kernel, dtype="<U16")
     if kernel == "auto":
-        options = replace(options, max_loss=np.asarray(max_lost_digits(x.dtype), x.dtype))
+        options = replace(options, max_loss=np.asarray(max_lost_digits(x.dtype, starts.n_features), x.dtype))
         used = np.where(_features_first(starts, x, options), "features", "whitening")
     states = jax.tree.map(np.array, _start(starts))
     history: list[np.ndarray] = []

@@ -163,7 +163,7 @@ def fit_sets(
         # In single precision `features` is rarely precise for long.
         run(buckets(sets.n_samples[members]), members, outcome, options=options, kernel="whitening")
         return outcome, whitened
-    careful = replace(options, max_loss=np.asarray(max_lost_digits(sets.dtype), sets.dtype))
+    careful = replace(options, max_loss=np.asarray(max_lost_digits(sets.dtype, n_features), sets.dtype))
     run(buckets(sets.n_samples[members]), members, outcome, options=careful, kernel="features")
     whitened = outcome.status == Status.IMPRECISE
     again = np.flatnonzero(whitened.any(axis=(1, 2)))
