@@ -2,39 +2,62 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from jaxgmm._pytree import pytree
-from jaxgmm._status import UsageError
+from jaxgmm._status import UsageError, nearest
+
+TOL_KINDS = ("change", "aitken")
+REG_KINDS = ("relative", "absolute")
 
 
 @pytree
 class EMOptions:
     """When to stop, and how much to regularise. Every field is a traced scalar.
 
-    tol: relative; stop when |Δℓ| <= tol (1 + |ℓ|), ℓ the total log-likelihood.
+    tol: relative; stop when |Δℓ| <= tol (1 + |ℓ|), ℓ the total log-likelihood and Δℓ the change of the objective.
     tol_mean: absolute on the mean; stop when |Δℓ| < tol_mean Σ v_n (scikit-learn's rule). Either rule
         ends the fit; 0 switches one off. Below rounding level a fit always counts as converged.
-    reg_covar: added to covariance diagonals, data units squared.
+    aitken: bool; compare what is still to be gained, by Aitken's estimate, instead of the last change.
+    reg_covar: added to covariance diagonals, data units squared; a scalar, or one number for each feature (D).
+    relative: bool; reg_covar is in units of the variance of each feature. Rows turn it into data units.
     max_iter: the largest number of EM iterations; 0 returns the start.
     max_loss: the `features` kernel halts where `kernels.lost_digits` is larger; infinity never halts it.
     log_volume: Σ_d log s where the rows were divided by s, so that log-likelihoods are per data unit.
+    prior: on the parameters; None is maximum likelihood. Without one the objective is the log-likelihood.
     row_weight: the mean weight of a row, which is the 1 in the rule: the scale of the weights decides nothing.
     """
 
     tol: Any = 1e-8
     tol_mean: Any = 0.0
     reg_covar: Any = 1e-6
+    relative: Any = False
     max_iter: Any = 1000
     max_loss: Any = float("inf")
     log_volume: Any = 0.0
     row_weight: Any = 1.0
+    aitken: Any = False
+    prior: Any = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """The numbers that were asked for, as a result keeps them."""
+        numbers = {name: getattr(self, name).item() for name in ("tol", "tol_mean", "reg_covar", "max_iter")}
+        kinds = {"tol_kind": TOL_KINDS[bool(self.aitken)], "reg_kind": REG_KINDS[not self.relative]}
+        return numbers | kinds
 
 
 def em_options(
-    dtype: Any, *, tol: float = 1e-8, tol_mean: float = 0.0, reg_covar: float = 1e-6, max_iter: int = 1000
+    dtype: Any,
+    *,
+    tol: float = 1e-8,
+    tol_mean: float = 0.0,
+    tol_kind: str = "change",
+    reg_covar: float = 1e-6,
+    reg_kind: str = "relative",
+    max_iter: int = 1000,
 ) -> EMOptions:
     """Checked options as scalars of the computing dtype; `UsageError` says which value cannot be used."""
     for name, value in (("tol", tol), ("tol_mean", tol_mean), ("reg_covar", reg_covar), ("max_iter", max_iter)):
@@ -48,8 +71,40 @@ def em_options(
         tol=np.asarray(tol, dtype),
         tol_mean=np.asarray(tol_mean, dtype),
         reg_covar=np.asarray(reg_covar, dtype),
+        relative=np.asarray(check_choice(reg_kind, "reg_kind", REG_KINDS) == "relative"),
         max_iter=np.asarray(min(int(max_iter), np.iinfo(np.int32).max), np.int32),
         max_loss=np.asarray(np.inf, dtype),
         log_volume=np.asarray(0.0, dtype),
         row_weight=np.asarray(1.0, dtype),
+        aitken=np.asarray(check_choice(tol_kind, "tol_kind", TOL_KINDS) == "aitken"),
     )
+
+
+def default_reg_covar(reg_covar: float | None, prior: Any) -> float:
+    """What None stands for: a prior keeps covariances regular by itself."""
+    if reg_covar is not None:
+        return reg_covar
+    return 1e-6 if prior is None else 0.0
+
+
+def check_choice(value: Any, name: str, choices: Sequence[str]) -> str:
+    """One of the `choices`; `UsageError` names the nearest of them."""
+    if value not in choices:
+        raise UsageError(f"unknown {name} {value!r}{nearest(str(value), choices)}; choose one of {', '.join(choices)}")
+    return str(value)
+
+
+def floor_by_feature(options: EMOptions, variances: Any, resolution: Any, scale: float = 1.0) -> np.ndarray:
+    """What is added to covariance diagonals of z = x / scale, (..., D), for features of z with these variances.
+
+    variances, resolution (..., D): of z, the latter the size of rounding. A feature that varies by no more than that
+    is constant, and is given the mean variance of the others; if there are none, 1 data unit squared.
+    """
+    unit = 1.0 / scale / scale
+    if not options.relative:
+        return np.full(np.shape(variances), options.reg_covar * unit)
+    varies = variances > (8.0 * resolution) ** 2
+    n_varying = np.maximum(np.sum(varies, axis=-1, keepdims=True), 1)
+    typical = np.sum(np.where(varies, variances, 0.0), axis=-1, keepdims=True) / n_varying
+    typical = np.where(varies.any(axis=-1, keepdims=True), typical, unit)
+    return np.asarray(options.reg_covar * np.where(varies, variances, typical), np.float64)

@@ -47,10 +47,11 @@ def describe(status: int) -> str:
     return f"{_CAUSE[code]}{kept}{cure}"
 
 
-def describe_failure(status: int) -> str:
+def describe_failure(status: int, details: Sequence[str] = ()) -> str:
     """The sentence for a stop code that left nothing to return."""
     code = Status(int(status))
-    return f"{_CAUSE[code]} at the very start; {_CURE.get(code, 'try another start')}"
+    parts = [f"{_CAUSE[code]} at the very start", *details, _CURE.get(code, "try another start")]
+    return "; ".join(parts)
 
 
 class JaxgmmError(Exception):

@@ -9,17 +9,19 @@ import jax
 import numpy as np
 
 from jaxgmm._checks import check_count, check_data, check_key, check_rows_for, precision_context
-from jaxgmm._options import em_options
+from jaxgmm._options import check_choice, default_reg_covar, em_options
 from jaxgmm._pytree import replace
 from jaxgmm._status import DataError, FitError, Status, UsageError, nearest
 from jaxgmm.covariance import get_family
 from jaxgmm.data.rows import Rows
-from jaxgmm.em.restarts import fit_rows
+from jaxgmm.em.accelerate import MEMORY
+from jaxgmm.em.restarts import Method, fit_rows
 from jaxgmm.em.result import FitResult, SweepResult
 from jaxgmm.functional import check_orthant_features, count_orthants, predict, rows_of, silhouette
 from jaxgmm.init import get_start
 from jaxgmm.kernels import check_kernel
 from jaxgmm.params import GMMParams, check_params
+from jaxgmm.prior import Prior, prior_for
 
 CRITERIA = ("bic", "aic", "icl", "silhouette")
 
@@ -63,8 +65,12 @@ def fit(
     n_restarts: int = 1,
     init: str | GMMParams = "kmeans",
     tol: float = 1e-8,
-    reg_covar: float = 1e-6,
+    tol_kind: str = "change",
+    reg_covar: float | None = None,
+    reg_kind: str = "relative",
+    prior: Prior | str | None = None,
     max_iter: int = 1000,
+    accelerate: str | None = None,
     sample_weight: Any = None,
     kernel: str = "auto",
     keep_restarts: int | None = None,
@@ -78,11 +84,15 @@ def fit(
     n_components: K >= 1. covariance_type: a name in `COVARIANCE_TYPES` or an mclust code. key: a JAX random
     key or an integer seed; required unless the start is deterministic. n_restarts: R independent starts; a
     deterministic start runs once. init: a name in `INIT_METHODS`, or `GMMParams` to start from. tol: relative.
-    reg_covar: added to covariance diagonals, data units squared. max_iter: largest number of iterations.
-    sample_weight: (N). kernel: how densities and moments are computed: ``"features"`` is faster, ``"whitening"``
-    never loses digits, ``"auto"`` takes the first where a bound computed from the parameters says that it loses
-    nothing that matters, and changes over when it no longer does. keep_restarts: after a short run only so many
-    restarts go on, the others end as DROPPED; None: all.
+    tol_kind: what must be so small: ``"change"``, that of the last iteration, or ``"aitken"``, an estimate of all that
+    is still to be gained, for slow fits. reg_covar: added to covariance diagonals, 1e-6 if None (0 with a prior), in
+    units of the variance of each feature; reg_kind ``"absolute"``: in data units squared. prior: a `Prior`,
+    ``"default"`` for mclust's, or None; with one, ℓ plus its logarithm is maximised, which keeps covariances regular.
+    max_iter: largest number of passes over the rows. accelerate: ``"squarem"`` or ``"anderson"`` extrapolate where EM
+    creeps, never to a lower objective; None is plain EM. sample_weight: (N). kernel: how densities and moments are
+    computed: ``"features"`` is faster, ``"whitening"`` never loses digits, ``"auto"`` takes the first where a bound
+    computed from the parameters says that it loses nothing that matters, and changes over when it no longer does.
+    keep_restarts: after a short run only so many restarts go on, the others end as DROPPED; None: all.
 
     Returns a `FitResult`; look at ``converged``, ``message`` and ``best_share``. Raises `DataError` or
     `UsageError` for input that cannot be used and `FitError` when no start gave a finite model.
@@ -97,7 +107,14 @@ def fit(
     rows = _checked_rows(x, n_components, sample_weight)
     with precision_context(rows.dtype):
         start, keys = _check_init(init, rows, [n_components], family.name, key, check_count(n_restarts, "n_restarts"))
-        options = em_options(rows.dtype, tol=tol, reg_covar=reg_covar, max_iter=max_iter)
+        options = em_options(
+            rows.dtype,
+            tol=tol,
+            tol_kind=tol_kind,
+            reg_covar=default_reg_covar(reg_covar, prior),
+            reg_kind=reg_kind,
+            max_iter=max_iter,
+        )
         result = fit_rows(
             rows,
             [n_components],
@@ -105,16 +122,22 @@ def fit(
             init=start,
             keys=keys,
             options=options,
-            kernel=check_kernel(kernel),
-            keep_restarts=_check_keep(keep_restarts),
+            how=_check_method(kernel, accelerate, keep_restarts, prior, family.name, rows.n_features),
         )[n_components]
     if isinstance(result, FitError):
         raise result
     return result
 
 
-def _check_keep(keep_restarts: int | None) -> int | None:
-    return None if keep_restarts is None else check_count(keep_restarts, "keep_restarts")
+def _check_method(
+    kernel: str, accelerate: str | None, keep_restarts: int | None, prior: Any, covariance_type: str, n_features: int
+) -> Method:
+    return Method(
+        kernel=check_kernel(kernel),
+        accelerate=None if accelerate is None else check_choice(accelerate, "accelerate", tuple(MEMORY)),
+        keep_restarts=None if keep_restarts is None else check_count(keep_restarts, "keep_restarts"),
+        prior=prior_for(prior, covariance_type, n_features),
+    )
 
 
 def _checked_rows(x: Any, n_components: int, sample_weight: Any) -> Rows:
@@ -145,8 +168,12 @@ def sweep(
     n_restarts: int = 1,
     init: str = "kmeans",
     tol: float = 1e-8,
-    reg_covar: float = 1e-6,
+    tol_kind: str = "change",
+    reg_covar: float | None = None,
+    reg_kind: str = "relative",
+    prior: Prior | str | None = None,
     max_iter: int = 1000,
+    accelerate: str | None = None,
     sample_weight: Any = None,
     kernel: str = "auto",
     keep_restarts: int | None = None,
@@ -182,7 +209,14 @@ def sweep(
     outcomes: list[FitResult | FitError] = []
     with precision_context(rows.dtype):
         start, keys = _check_init(init, rows, counts, families[0], key, check_count(n_restarts, "n_restarts"))
-        options = em_options(rows.dtype, tol=tol, reg_covar=reg_covar, max_iter=max_iter)
+        options = em_options(
+            rows.dtype,
+            tol=tol,
+            tol_kind=tol_kind,
+            reg_covar=default_reg_covar(reg_covar, prior),
+            reg_kind=reg_kind,
+            max_iter=max_iter,
+        )
         for name in families:
             found = fit_rows(
                 rows,
@@ -191,8 +225,7 @@ def sweep(
                 init=start,
                 keys=keys,
                 options=options,
-                kernel=check_kernel(kernel),
-                keep_restarts=_check_keep(keep_restarts),
+                how=_check_method(kernel, accelerate, keep_restarts, prior, name, rows.n_features),
             )
             cells += [(name, n) for n in counts]
             outcomes += [found[n] for n in counts]

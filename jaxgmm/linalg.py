@@ -48,6 +48,23 @@ def precision_factor(covariances: Array) -> Array:
     return jnp.swapaxes(_factors(symmetrise(covariances))[1], -1, -2)
 
 
+def log_cholesky(covariances: Array) -> Array:
+    """The Cholesky factor with the logarithm of its diagonal, shape (..., D, D), zero above it; NaN if singular."""
+    lower = cholesky(covariances)
+    return _with_diagonal(lower, jnp.log(jnp.diagonal(lower, axis1=-2, axis2=-1)))
+
+
+def from_log_cholesky(values: Array) -> Array:
+    """L Lᵀ for what `log_cholesky` gives; what is above the diagonal is not looked at."""
+    lower = _with_diagonal(jnp.tril(values), jnp.exp(jnp.diagonal(values, axis1=-2, axis2=-1)))
+    return _product(lower, jnp.swapaxes(lower, -1, -2))
+
+
+def _with_diagonal(matrices: Array, diagonal: Array) -> Array:
+    identity = jnp.broadcast_to(jnp.eye(matrices.shape[-1], dtype=bool), matrices.shape)
+    return jnp.where(identity, diagonal[..., None, :], matrices)
+
+
 def conditional_variances(factor: Array) -> Array:
     """Variance of feature j given those before it, 1/U_jj², for Σ⁻¹ = U Uᵀ; shape (..., D)."""
     return jnp.diagonal(factor, axis1=-2, axis2=-1) ** -2.0
@@ -75,8 +92,10 @@ def outer(vectors: Array) -> Array:
 
 
 def add_diagonal(matrices: Array, value: Array) -> Array:
-    """M + value I on the last two axes."""
-    return matrices + value * jnp.broadcast_to(jnp.eye(matrices.shape[-1], dtype=matrices.dtype), matrices.shape)
+    """M + diag(value) on the last two axes; one value for all, or one for each place of the diagonal (D)."""
+    size = matrices.shape[-1]
+    values = jnp.broadcast_to(jnp.asarray(value, matrices.dtype), (size,))
+    return matrices + jnp.broadcast_to(jnp.diag(values), matrices.shape)
 
 
 @jax.custom_jvp

@@ -247,7 +247,7 @@ def fit_many(
         restart=restart,
         whitened=whitened,
         init=method.name,
-        options={name: getattr(options, name).item() for name in ("tol", "tol_mean", "reg_covar", "max_iter")},
+        options=options.as_dict(),
     )
 
 

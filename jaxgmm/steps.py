@@ -14,6 +14,7 @@ from jax import Array
 from jaxgmm._numerics import as_floating, min_mass, safe_divide
 from jaxgmm._pytree import replace
 from jaxgmm.params import GMMParams, factorize
+from jaxgmm.prior import Prior, counts, scatter_prior, shrink
 from jaxgmm.stats import SuffStats, collect
 
 
@@ -39,12 +40,14 @@ def e_step(
     return collect(factorize(params), x, weight, block_size)
 
 
-def m_step(params: GMMParams, stats: SuffStats, reg_covar: float | Array = 1e-6) -> GMMParams:
-    """The mixture that maximises the expected log-likelihood given statistics.
+def m_step(
+    params: GMMParams, stats: SuffStats, reg_covar: float | Array = 1e-6, prior: Prior | None = None
+) -> GMMParams:
+    """The mixture that maximises the expected log-likelihood, plus the logarithm of a prior, given statistics.
 
     params: the previous mixture; gives the covariance type, and the mean and covariance of a component
     that has become empty (it gets weight 0, which makes it inactive). reg_covar: added to the diagonal of
-    every covariance, data units squared.
+    every covariance, data units squared; one number, or one for each feature (D). prior: see `jaxgmm.prior`.
 
     >>> import numpy as np
     >>> p = GMMParams(weights=np.ones(1), means=np.zeros((1, 1)), covariances=np.ones((1, 1)),
@@ -57,13 +60,25 @@ def m_step(params: GMMParams, stats: SuffStats, reg_covar: float | Array = 1e-6)
     family = params.family
     occupied = stats.resp_sum > min_mass(stats.resp_sum.dtype) * jnp.sum(stats.resp_sum)
     resp_sum = jnp.where(occupied, stats.resp_sum, 0.0)
-    shift = safe_divide(stats.x_sum, resp_sum[:, None])
+    reg_covar = jnp.asarray(reg_covar, resp_sum.dtype)
+    if prior is None:
+        shift = safe_divide(stats.x_sum, resp_sum[:, None])
+        covariances = family.estimate(stats.xx_sum, shift, resp_sum)
+        shares = resp_sum
+    else:
+        # As if there were more rows, but not as many for the covariance as for the mean.
+        mass, wanted = counts(prior, params, resp_sum)
+        pulled = stats.x_sum + prior.mean_weight * (prior.mean[None, :] - stats.pivot)
+        shift = safe_divide(pulled, mass[:, None])
+        scatter = stats.xx_sum + scatter_prior(prior, params, stats.pivot)
+        covariances = shrink(family.estimate(scatter, shift, mass), mass, wanted, params)
+        shares = jnp.where(occupied, resp_sum + prior.concentration - 1.0, 0.0)
     means = jnp.where(occupied[:, None], stats.pivot + shift, params.means)
-    covariances = family.estimate(stats.xx_sum, shift, resp_sum, jnp.asarray(reg_covar, resp_sum.dtype))
+    covariances = family.add_to_diagonal(covariances, reg_covar)
     if family.per_component:
         keep = occupied.reshape(-1, *([1] * (covariances.ndim - 1)))
         covariances = jnp.where(keep, covariances, params.covariances)
-    return replace(params, weights=resp_sum / jnp.sum(resp_sum), means=means, covariances=covariances)
+    return replace(params, weights=shares / jnp.sum(shares), means=means, covariances=covariances)
 
 
 def em_step(

@@ -230,13 +230,21 @@ def test_constant_data_leave_components_empty(dtype):
     np.testing.assert_allclose(result.params.covariances[0], 0.25 * np.eye(D))
 
 
-def _stop_code(before, after, reg_covar=0.0, n_iter=3, max_iter=10, tol=1e-8, gain=0.0):
+def _stop_code(
+    before, after, reg_covar=0.0, n_iter=3, max_iter=10, tol=1e-8, gain=0.0, last=np.nan, bold=False, aitken=False
+):
     fresh = loop.init_state(cast(start("full"), np.float32), jnp.float32).stats
     stats = dataclasses.replace(fresh, log_likelihood=jnp.float32(after), weight_sum=jnp.float32(N))
-    options = EMOptions(tol=tol, reg_covar=reg_covar, max_iter=max_iter)
+    options = EMOptions(tol=tol, reg_covar=reg_covar, max_iter=max_iter, aitken=jnp.asarray(aitken))
     noise = noise_level(stats.log_likelihood, stats.weight_sum)
-    change = jnp.float32(after - before)
-    return Status(int(loop._stop_code(change, jnp.float32(gain), jnp.int32(n_iter + 1), stats, noise, options)))
+    change, last = jnp.float32(after - before), jnp.float32(last)
+    return Status(
+        int(
+            loop._stop_code(
+                change, last, jnp.float32(gain), jnp.asarray(bold), jnp.int32(n_iter + 1), stats, noise, options
+            )
+        )
+    )
 
 
 def test_every_stop_code():
@@ -252,6 +260,17 @@ def test_every_stop_code():
     assert _stop_code(-100.0, -100.0, gain=1e-3) == Status.RUNNING
     assert _stop_code(-100.0, -100.0, gain=1e-3, tol=0.0) == Status.CONVERGED
     assert _stop_code(-100.0, -100.0, gain=1e-7) == Status.CONVERGED
+    # A bold step that gains nothing says nothing of EM.
+    assert _stop_code(-100.0, -100.0, bold=True) == Status.RUNNING
+    # 0.1 after 0.2: as much again is still to come, 0.1; after 0.11 it is 1.
+    for last, code in (
+        (0.2, Status.CONVERGED),
+        (0.11, Status.RUNNING),
+        (0.05, Status.RUNNING),
+        (np.nan, Status.RUNNING),
+    ):
+        assert _stop_code(-100.0, -99.9, tol=0.005, last=last, aitken=True) == code
+    assert _stop_code(-100.0, -99.9, tol=0.005, last=0.11) == Status.CONVERGED
     # A change that is no number never counts as convergence.
     assert _stop_code(-100.0, np.nan) != Status.CONVERGED
     assert _stop_code(-np.inf, -100.0) == Status.RUNNING
@@ -304,6 +323,8 @@ def test_the_healthiest_restart_wins():
             status=np.array(status),
             history=None,
             kernel=None,
+            penalty=np.zeros(len(status)),
+            floored=None,
         )
         return best_restart(result)
 
@@ -358,18 +379,18 @@ def test_every_family_from_every_kind_of_start(small, family, init):
 def test_given_starts_lead_to_the_same_fit(small):
     x, labels = small.x, small.labels
     hard = np.eye(K)[labels]
-    wanted = params_of(oracle.m_step(x, hard, "full", 1e-6), "full")
+    wanted, absolute = params_of(oracle.m_step(x, hard, "full", 1e-6), "full"), {"reg_kind": "absolute"}
     weights, means, covariances, _ = parts_of(wanted)
     starts = {
-        "labels": jaxgmm.params_from_labels(x, labels),
-        "names": jaxgmm.params_from_labels(x, np.array(["a", "b", "c"])[labels]),
-        "responsibilities": jaxgmm.params_from_responsibilities(x, hard),
+        "labels": jaxgmm.params_from_labels(x, labels, **absolute),
+        "names": jaxgmm.params_from_labels(x, np.array(["a", "b", "c"])[labels], **absolute),
+        "responsibilities": jaxgmm.params_from_responsibilities(x, hard, **absolute),
         "params": jaxgmm.make_params(weights, means, covariances),
         "precisions": jaxgmm.make_params(weights, means, precisions=np.linalg.inv(covariances)),
     }
     for name, init in starts.items():
         assert params_distance(init, wanted) < 1e-9, name
-        result = jaxgmm.fit(x, K, init=init, max_iter=3)
+        result = jaxgmm.fit(x, K, init=init, max_iter=3, **absolute)
         assert result.init == "given"
         expected = oracle.fit(x, weights, means, covariances, "full", 3, 1e-6)[1]
         np.testing.assert_allclose(result.history, expected, rtol=1e-9)

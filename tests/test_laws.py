@@ -142,9 +142,7 @@ def test_a_change_of_units_scales_means_and_covariances(small, family, dtype, sc
     weights, means, covariances, _ = parts_of(start(family))
     init = params_of((weights, means * scale, covariances * scale**2), family)
     plain = run(small.x.astype(dtype), family, reg_covar=1e-2, sample_weight=small.counts)
-    scaled = run(
-        (small.x * scale).astype(dtype), family, init, reg_covar=1e-2 * scale**2, sample_weight=small.counts
-    )  # fmt: skip
+    scaled = run((small.x * scale).astype(dtype), family, init, reg_covar=1e-2, sample_weight=small.counts)
     weights, means, covariances, _ = parts_of(scaled.params)
     back = params_of((weights, means / scale, covariances / scale**2), family)
     assert_same_run(plain, scaled, dtype, back, shift=-small.counts.sum() * D * np.log(scale))

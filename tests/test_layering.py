@@ -38,6 +38,8 @@ LAYERS = {
     "data": 1,
     # 2 model
     "params": 2,
+    "prior": 2,
+    "unconstrained": 2,
     "density": 2,
     "stats": 2,
     "kernels": 2,

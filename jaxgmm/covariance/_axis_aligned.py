@@ -47,10 +47,15 @@ class AxisAligned:
     def scatter(self, delta: Array, resp: Array) -> Array:
         return self._pool(jnp.einsum("kb,kib->ki", resp, delta * delta, precision=PRECISION))
 
-    def estimate(self, scatter: Array, shift: Array, resp_sum: Array, reg_covar: Array) -> Array:
+    def estimate(self, scatter: Array, shift: Array, resp_sum: Array) -> Array:
         mass = jnp.broadcast_to(resp_sum[:, None], shift.shape)
         between = self._pool(mass * shift * shift)
-        return safe_divide(scatter - between, self._pool(mass)) + reg_covar
+        return safe_divide(scatter - between, self._pool(mass))
+
+    def add_to_diagonal(self, covariances: Array, value: Array) -> Array:
+        # Features that share a variance share what is added to it.
+        added = jnp.mean(value) if 1 in self._shared else value
+        return covariances + jnp.broadcast_to(added, covariances.shape)
 
     def factor(self, covariances: Array) -> Array:
         sound = covariances > 0
@@ -89,6 +94,12 @@ class AxisAligned:
 
     def from_precisions(self, precisions: Array) -> Array:
         return 1.0 / precisions
+
+    def free(self, covariances: Array) -> Array:
+        return 0.5 * jnp.log(covariances)
+
+    def of_free(self, free: Array) -> Array:
+        return jnp.exp(2.0 * free)
 
     def to_full(self, covariances: Array, n_components: int, n_features: int) -> Array:
         variances = self._all(covariances, n_components, n_features)

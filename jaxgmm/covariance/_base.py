@@ -35,11 +35,15 @@ class CovarianceFamily(Protocol):
         """Σ_n r_kn δ_kn δ_knᵀ in the family's shape (summed over k, or its diagonal, or its trace)."""
         ...
 
-    def estimate(self, scatter: Array, shift: Array, resp_sum: Array, reg_covar: Array) -> Array:
-        """Maximum-likelihood covariances from moments about a pivot, plus `reg_covar` on the diagonal.
+    def estimate(self, scatter: Array, shift: Array, resp_sum: Array) -> Array:
+        """Maximum-likelihood covariances from moments about a pivot.
 
         `shift` (K, D) is mean minus pivot, `resp_sum` (K) the mass of each component.
         """
+        ...
+
+    def add_to_diagonal(self, covariances: Array, value: Array) -> Array:
+        """Covariances plus `value`, a scalar or one number for each feature (D), on their diagonals."""
         ...
 
     def factor(self, covariances: Array) -> Array:
@@ -84,6 +88,14 @@ class CovarianceFamily(Protocol):
 
     def from_precisions(self, precisions: Array) -> Array:
         """Covariances from precisions given in the family's shape."""
+        ...
+
+    def free(self, covariances: Array) -> Array:
+        """Unconstrained numbers in the family's shape: the Cholesky factor with the logarithm of its diagonal."""
+        ...
+
+    def of_free(self, free: Array) -> Array:
+        """Covariances from what `free` gives."""
         ...
 
     def to_full(self, covariances: Array, n_components: int, n_features: int) -> Array:

@@ -53,9 +53,12 @@ class Full:
         weighted = resp[:, None, :] * delta
         return jnp.einsum("kib,kjb->kij", weighted, delta, precision=PRECISION)
 
-    def estimate(self, scatter: Array, shift: Array, resp_sum: Array, reg_covar: Array) -> Array:
+    def estimate(self, scatter: Array, shift: Array, resp_sum: Array) -> Array:
         second = safe_divide(scatter, resp_sum[:, None, None])
-        return linalg.add_diagonal(linalg.symmetrise(second - linalg.outer(shift)), reg_covar)
+        return linalg.symmetrise(second - linalg.outer(shift))
+
+    def add_to_diagonal(self, covariances: Array, value: Array) -> Array:
+        return linalg.add_diagonal(covariances, value)
 
     def factor(self, covariances: Array) -> Array:
         return linalg.precision_factor(covariances)
@@ -92,6 +95,12 @@ class Full:
 
     def from_precisions(self, precisions: Array) -> Array:
         return linalg.invert(precisions)
+
+    def free(self, covariances: Array) -> Array:
+        return linalg.log_cholesky(covariances)
+
+    def of_free(self, free: Array) -> Array:
+        return linalg.from_log_cholesky(free)
 
     def to_full(self, covariances: Array, n_components: int, n_features: int) -> Array:
         return covariances

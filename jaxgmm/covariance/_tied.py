@@ -29,9 +29,12 @@ class Tied:
         weighted = resp[:, None, :] * delta
         return jnp.einsum("kib,kjb->ij", weighted, delta, precision=PRECISION)
 
-    def estimate(self, scatter: Array, shift: Array, resp_sum: Array, reg_covar: Array) -> Array:
+    def estimate(self, scatter: Array, shift: Array, resp_sum: Array) -> Array:
         between = jnp.einsum("k,ki,kj->ij", resp_sum, shift, shift, precision=PRECISION)
-        return linalg.add_diagonal(linalg.symmetrise(scatter - between) / jnp.sum(resp_sum), reg_covar)
+        return linalg.symmetrise(scatter - between) / jnp.sum(resp_sum)
+
+    def add_to_diagonal(self, covariances: Array, value: Array) -> Array:
+        return linalg.add_diagonal(covariances, value)
 
     def factor(self, covariances: Array) -> Array:
         return linalg.precision_factor(covariances)
@@ -67,6 +70,12 @@ class Tied:
 
     def from_precisions(self, precisions: Array) -> Array:
         return linalg.invert(precisions)
+
+    def free(self, covariances: Array) -> Array:
+        return linalg.log_cholesky(covariances)
+
+    def of_free(self, free: Array) -> Array:
+        return linalg.from_log_cholesky(free)
 
     def to_full(self, covariances: Array, n_components: int, n_features: int) -> Array:
         return jnp.broadcast_to(covariances, (n_components, n_features, n_features))

@@ -15,8 +15,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxgmm._numerics import row_bucket
-from jaxgmm._options import EMOptions
+from jaxgmm._numerics import eps, row_bucket
+from jaxgmm._options import EMOptions, floor_by_feature
 from jaxgmm._pytree import replace
 
 # Rows converted at a time, so that the double-precision copy stays small.
@@ -32,13 +32,16 @@ class Rows:
     """Data as the compiled code sees it.
 
     x (N', D), the z above, and weight (N') on the device, N' >= N padded with weight-0 rows. offset (D) float64,
-    scale a power of two. n_samples N, n_used rows of positive weight, weight_sum Σ v_n.
+    scale a power of two. variances (D) of z and resolution (D), the size of rounding in z, both float64. n_samples N,
+    n_used rows of positive weight, weight_sum Σ v_n.
     """
 
     x: jax.Array
     weight: jax.Array
     offset: np.ndarray
     scale: float
+    variances: np.ndarray
+    resolution: np.ndarray
     n_samples: int
     n_used: int
     weight_sum: float
@@ -53,11 +56,21 @@ class Rows:
         """D."""
         return int(self.x.shape[1])
 
+    def covariance(self) -> np.ndarray:
+        """(D, D) weighted covariance of z in float64."""
+        total = np.zeros((self.n_features, self.n_features))
+        for start in range(0, self.n_samples, _CHUNK):
+            rows = np.asarray(self.x[start : start + _CHUNK], np.float64)
+            share = np.asarray(self.weight[start : start + _CHUNK], np.float64) / self.weight_sum
+            total += (share[:, None] * rows).T @ rows
+        return total
+
     def options(self, options: EMOptions) -> EMOptions:
         """Options for EM on z that mean the same as `options` for x."""
         return replace(
             options,
-            reg_covar=np.asarray(options.reg_covar / self.scale / self.scale, self.dtype),
+            reg_covar=floor_by_feature(options, self.variances, self.resolution, self.scale).astype(self.dtype),
+            relative=np.asarray(False),
             log_volume=np.asarray(self.n_features * math.log(self.scale), self.dtype),
             row_weight=np.asarray(self.weight_sum / self.n_used, self.dtype),
         )
@@ -99,11 +112,18 @@ def prepare_rows(x: np.ndarray, weight: np.ndarray) -> Rows:
         float(np.abs(x[start : start + _CHUNK].astype(np.float64) - mean).max()) for start in range(0, len(x), _CHUNK)
     )
     scale = _power_of_two(largest, x.dtype)
+    z = pad_rows(x, x.dtype, mean, scale)
+    variances = np.zeros(x.shape[1])
+    for start in range(0, len(x), _CHUNK):
+        share = weight[start : start + _CHUNK].astype(np.float64) / total
+        variances += share @ z[start : start + len(share)].astype(np.float64) ** 2
     return Rows(
-        x=jax.device_put(pad_rows(x, x.dtype, mean, scale)),
+        x=jax.device_put(z),
         weight=jax.device_put(pad_vector(weight, x.dtype)),
         offset=mean,
         scale=scale,
+        variances=variances,
+        resolution=eps(x.dtype) * np.abs(mean) / scale,
         n_samples=len(x),
         n_used=int(np.count_nonzero(weight)),
         weight_sum=total,

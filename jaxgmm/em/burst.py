@@ -24,9 +24,9 @@ from jaxgmm._parallel import each_piece, for_each_call, side_by_side
 from jaxgmm._pytree import take
 from jaxgmm._slots import deal_out, n_slots, run_in_slots
 from jaxgmm._status import Status
-from jaxgmm.em.loop import EMState, propose, select, settle, step
+from jaxgmm.em.loop import EMState, Proposal, keep_if, propose, settle, step
 from jaxgmm.kernels import KERNELS
-from jaxgmm.params import Factors, GMMParams
+from jaxgmm.params import Factors
 from jaxgmm.stats import SuffStats, collect
 
 # Iterations in one burst: the history buffer's length.
@@ -59,9 +59,9 @@ def _block_size(state: EMState, lanes: int, x: Array, kernel: str) -> int:
 
 
 def progress(new: EMState, old: EMState) -> Array:
-    """Log-likelihood of every lane that has moved to a sound state, NaN for the others."""
+    """Objective of every lane that has moved to a sound state, NaN for the others."""
     failed = (new.status == Status.SINGULAR) | (new.status == Status.NONFINITE)
-    return jnp.where((new.n_iter > old.n_iter) & ~failed, new.stats.log_likelihood, jnp.nan)
+    return jnp.where((new.n_iter > old.n_iter) & ~failed, new.stats.log_likelihood + new.penalty, jnp.nan)
 
 
 def in_slots(
@@ -135,16 +135,16 @@ def in_spans(
     spans = for_each_call(np.stack([edges[:-1], edges[1:]], axis=1))
     rows: list[np.ndarray] = []
     while len(rows) < limit and (np.asarray(state.status) == Status.RUNNING).any():
-        params, factors = _propose(state, options)
-        part = partial(_collect, factors, x, weight, block_size=block_size, kernel=kernel)
+        proposal = _propose(state, options)
+        part = partial(_collect, proposal.factors, x, weight, block_size=block_size, kernel=kernel)
         parts = side_by_side(part, spans)
-        state, row = _settle(state, params, factors, parts, options, kernel=kernel)
+        state, row = _settle(state, proposal, parts, options, kernel=kernel)
         rows.append(np.asarray(row))
     return state, np.stack(rows, axis=1) if rows else np.empty((width, 0), x.dtype)
 
 
 @jax.jit
-def _propose(state: EMState, options: EMOptions) -> tuple[GMMParams, Factors]:
+def _propose(state: EMState, options: EMOptions) -> Proposal:
     return jax.vmap(propose, in_axes=(0, None))(state, options)
 
 
@@ -160,11 +160,11 @@ def _collect(factors: Factors, x: Array, weight: Array, spans: Array, *, block_s
 
 @partial(jax.jit, static_argnames="kernel")
 def _settle(
-    state: EMState, params: GMMParams, factors: Factors, parts: list[SuffStats], options: EMOptions, *, kernel: str
+    state: EMState, proposal: Proposal, parts: list[SuffStats], options: EMOptions, *, kernel: str
 ) -> tuple[EMState, Array]:
     spans: SuffStats = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *parts)
     rest = take(spans, slice(1, None))
     stats, _ = jax.lax.scan(lambda total, span: (total + span, None), take(spans, 0), rest)
-    new = jax.vmap(partial(settle, kernel=kernel), in_axes=(0, 0, 0, 0, None))(state, params, factors, stats, options)
-    new = jax.vmap(select)(state.running, new, state)
+    new = jax.vmap(partial(settle, kernel=kernel), in_axes=(0, 0, 0, None))(state, proposal, stats, options)
+    new = jax.vmap(keep_if)(state.running, new, state)
     return new, progress(new, state)

@@ -8,6 +8,7 @@ Lanes for which the `features` kernel runs out of digits go on with `whitening`.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -40,7 +41,8 @@ class LanesResult:
 
     params: the best state of each lane. log_likelihood, classification_log_likelihood (L).
     n_iter, status (L) int. history: (L, T) log-likelihood after 0, 1, 2 … iterations, NaN past the end.
-    kernel: (L) the name of the kernel that each lane ended with.
+    kernel: (L) the name of the kernel that each lane ended with. penalty (L): the logarithm of the prior of `params`,
+    in the units of the rows; history has it too. floored (L, K): see `EMState`.
     """
 
     params: GMMParams
@@ -50,11 +52,13 @@ class LanesResult:
     status: Any
     history: Any
     kernel: Any
+    penalty: Any
+    floored: Any
 
 
-@jax.jit
-def _start(params: GMMParams) -> EMState:
-    return jax.vmap(lambda start: init_state(start, params.means.dtype))(params)
+@partial(jax.jit, static_argnames="accelerate")
+def _start(params: GMMParams, *, accelerate: str | None) -> EMState:
+    return jax.vmap(lambda start: init_state(start, params.means.dtype, accelerate))(params)
 
 
 @jax.jit
@@ -68,13 +72,20 @@ def _resume(state: EMState) -> EMState:
 
 
 def run_lanes(
-    starts: GMMParams, x: Array, weight: Array, options: EMOptions, kernel: str = "auto", n_rows: int | None = None
+    starts: GMMParams,
+    x: Array,
+    weight: Array,
+    options: EMOptions,
+    kernel: str = "auto",
+    n_rows: int | None = None,
+    accelerate: str | None = None,
 ) -> LanesResult:
     """Run every lane to its stop, as many at a time as memory allows.
 
     starts: parameters with a leading lane axis L, all of one family and one padded K. x (N, D), about their mean,
     and weight (N) are shared by all lanes. kernel: a name in `KERNELS`, or "auto": `features` where its loss of
     digits is bounded, `whitening` otherwise. n_rows: where the padding of weight 0 begins, which need not be read.
+    accelerate: a key of `accelerate.MEMORY`, or None.
     Returns a `LanesResult` in the order of the starts.
     """
     n_lanes = starts.weights.shape[0]
@@ -82,7 +93,7 @@ def run_lanes(
     per_lane = starts.n_components * starts.n_features * MIN_BLOCK * x.dtype.itemsize
     chunk = max(1, LANE_BYTES // per_lane)
     parts = [
-        _run_batch(take(starts, slice(i, i + chunk)), x, weight, options, kernel, n_rows)
+        _run_batch(take(starts, slice(i, i + chunk)), x, weight, options, kernel, n_rows, accelerate)
         for i in range(0, n_lanes, chunk)
     ]
     if len(parts) == 1:
@@ -95,14 +106,22 @@ def run_lanes(
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *padded)
 
 
-def _run_batch(starts: GMMParams, x: Array, weight: Array, options: EMOptions, kernel: str, n_rows: int) -> LanesResult:
+def _run_batch(
+    starts: GMMParams,
+    x: Array,
+    weight: Array,
+    options: EMOptions,
+    kernel: str,
+    n_rows: int,
+    accelerate: str | None,
+) -> LanesResult:
     """Lanes that fit into memory together: with `features` as long as that is precise, then with `whitening`."""
     n_lanes = starts.weights.shape[0]
     used = np.full(n_lanes, kernel, dtype="<U16")
     if kernel == "auto":
         options = replace(options, max_loss=np.asarray(max_lost_digits(x.dtype, starts.n_features), x.dtype))
         used = np.where(_features_first(starts, x, options), "features", "whitening")
-    states = jax.tree.map(np.array, _start(starts))
+    states = jax.tree.map(np.array, _start(starts, accelerate=accelerate))
     history: list[np.ndarray] = []
     for name in ("features", "whitening"):
         lanes = np.flatnonzero(used == name)
@@ -119,6 +138,8 @@ def _run_batch(starts: GMMParams, x: Array, weight: Array, options: EMOptions, k
         status=states.status,
         history=_left_aligned(np.concatenate(history, axis=1)),
         kernel=used,
+        penalty=states.best_penalty,
+        floored=states.floored,
     )
 
 

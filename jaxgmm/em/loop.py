@@ -6,7 +6,7 @@ Nothing here knows about restarts or files; lanes and drivers call it.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,7 @@ from jax import Array
 
 from jaxgmm._numerics import (
     DECREASE_FACTOR,
+    FLOOR_FACTOR,
     RESOLVED_GAIN,
     as_floating,
     jitter,
@@ -24,30 +25,42 @@ from jaxgmm._numerics import (
 from jaxgmm._options import EMOptions
 from jaxgmm._pytree import pytree, replace
 from jaxgmm._status import Status
+from jaxgmm.em.accelerate import Memory, empty_memory, forget, propose_boldly
 from jaxgmm.kernels import lost_digits
 from jaxgmm.params import Factors, GMMParams, factorize, is_sound
+from jaxgmm.prior import log_prior
 from jaxgmm.stats import SuffStats, collect
 from jaxgmm.steps import m_step
+
+T = TypeVar("T")
 
 
 @pytree
 class EMState:
     """What the next iteration needs, and the best state so far.
 
-    params, stats: the current mixture and its statistics. best_params, best_log_likelihood,
-    best_classification: the state of highest log-likelihood seen (with reg_covar > 0 the plain update may
-    lower it). n_iter: M-steps done, -1 before the E-step at the start. status: a `Status` code. fresh: `stats`
-    do not belong to `params` (a start, or another kernel takes over), so that the next step is an E-step alone.
+    params, stats: the current mixture and its statistics. penalty: the logarithm of its prior, 0 without one; the
+    objective is the log-likelihood plus this. best_params, best_log_likelihood, best_penalty, best_classification:
+    the state of highest objective seen (with reg_covar > 0 the plain update may lower it). n_iter: passes over the
+    rows after the first, -1 before it. status: a `Status` code. fresh: `stats` do not belong to `params` (a start, or
+    another kernel takes over), so that the next step is an E-step alone. gain: of the objective in the last step, NaN
+    unless it was a plain one. floored (K): the iteration since which a component's covariance is at the floor that
+    reg_covar holds, -1 where it is not. memory: of an accelerated lane (`em.accelerate`), else None.
     """
 
     params: GMMParams
     stats: SuffStats
+    penalty: Array
     best_params: GMMParams
     best_log_likelihood: Array
+    best_penalty: Array
     best_classification: Array
     n_iter: Array
     status: Array
     fresh: Array
+    gain: Array
+    floored: Array
+    memory: Memory | None
 
     @property
     def running(self) -> Array:
@@ -55,9 +68,22 @@ class EMState:
         return self.status == Status.RUNNING
 
 
-def select(condition: Array, new: EMState, old: EMState) -> EMState:
-    """`new` where the scalar `condition` holds, else `old`, leaf by leaf."""
-    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), new, old)
+@pytree
+class Proposal:
+    """What an iteration evaluates next: parameters and their factors.
+
+    bold: extrapolated, so that they may be worse than what the lane holds. memory: the lane's if they are taken.
+    """
+
+    params: GMMParams
+    factors: Factors
+    bold: Array
+    memory: Memory | None
+
+
+def keep_if(condition: Array, this: T, other: T) -> T:
+    """`this` where the scalar `condition` holds, else `other`, leaf by leaf."""
+    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), this, other)
 
 
 def _int32(value: int) -> Array:
@@ -65,8 +91,11 @@ def _int32(value: int) -> Array:
     return jnp.asarray(np.int32(value))
 
 
-def init_state(params: GMMParams, x_dtype: Any) -> EMState:
-    """The state of a fresh lane: no statistics yet, so that its first step is an E-step at the start."""
+def init_state(params: GMMParams, x_dtype: Any, accelerate: str | None = None) -> EMState:
+    """The state of a fresh lane: no statistics yet, so that its first step is an E-step at the start.
+
+    accelerate: a key of `accelerate.MEMORY`, or None.
+    """
     n_components, n_features = params.n_components, params.n_features
     shape = params.family.shape(n_components, n_features)
     zero = jnp.zeros((), x_dtype)
@@ -82,12 +111,17 @@ def init_state(params: GMMParams, x_dtype: Any) -> EMState:
     return EMState(
         params=params,
         stats=stats,
+        penalty=zero,
         best_params=params,
         best_log_likelihood=zero - jnp.inf,
+        best_penalty=zero,
         best_classification=zero,
         n_iter=_int32(-1),
         status=_int32(Status.RUNNING),
         fresh=jnp.asarray(True),
+        gain=zero + jnp.nan,
+        floored=jnp.full(n_components, -1, jnp.int32),
+        memory=empty_memory(params, x_dtype, accelerate) if accelerate else None,
     )
 
 
@@ -99,6 +133,8 @@ def resume(state: EMState) -> EMState:
         stats=replace(state.stats, log_likelihood=unknown),
         status=_int32(Status.RUNNING),
         fresh=jnp.asarray(True),
+        gain=unknown * jnp.nan,
+        memory=None if state.memory is None else forget(state.memory),
     )
 
 
@@ -119,21 +155,46 @@ def _unseen_gain(old: GMMParams, new: GMMParams, factors: Factors, resp_sum: Arr
     return jnp.sum(jnp.where(used, parts, 0.0))
 
 
-def _stop_code(change: Array, gain: Array, n_iter: Array, stats: SuffStats, noise: Array, options: EMOptions) -> Array:
+def _still_to_gain(change: Array, before: Array) -> Array:
+    """What the objective will still gain if every change is the same part of the one before (Aitken); inf if unknown.
+
+    McLachlan and Krishnan 2008, section 4.9. `before`: the change before, NaN if there is none to compare with.
+    """
+    ratio = safe_divide(change, before)
+    known = (ratio > 0) & (ratio < 1) & jnp.isfinite(before)
+    return jnp.where(known, change * ratio / jnp.where(known, 1 - ratio, 1.0), jnp.inf)
+
+
+def _wanted(stats: SuffStats, options: EMOptions) -> Array:
+    """The change of the objective at which a fit may end."""
+    relative = options.tol * (options.row_weight + jnp.abs(stats.log_likelihood))
+    return jnp.maximum(relative, options.tol_mean * stats.weight_sum)
+
+
+def _stop_code(
+    change: Array,
+    before: Array,
+    gain: Array,
+    bold: Array,
+    n_iter: Array,
+    stats: SuffStats,
+    noise: Array,
+    options: EMOptions,
+) -> Array:
     """CONVERGED, DECREASED, MAX_ITER or RUNNING after a sound iteration, the `n_iter`-th.
 
-    change: of the log-likelihood, which shows nothing below `noise`. gain: what the movement of the parameters says
-    was gained, less what rounding moves them; 0 where that is not asked for.
+    change: of the objective, which shows nothing below `noise`; before: the change before, NaN if that does not
+    compare. gain: what the movement of the parameters says was gained, less what rounding moves them; 0 where that is
+    not asked for. bold: only a plain step tells how much EM still moves.
     """
-    relative = options.tol * (options.row_weight + jnp.abs(stats.log_likelihood))
-    absolute = options.tol_mean * stats.weight_sum
-    wanted = jnp.maximum(relative, absolute)
-    # With tol 0 the log-likelihood standing still is all that can be asked for.
+    wanted = _wanted(stats, options)
+    # With tol 0 the objective standing still is all that can be asked for.
     still = (jnp.abs(change) <= noise) & ((gain <= wanted) | (wanted == 0))
     # The change from a fresh lane's -inf is +inf: never converged.
-    converged = jnp.where(wanted > noise, jnp.abs(change) <= wanted, still)
-    # With reg_covar > 0 the update maximises a penalised likelihood, so a fall is no fault.
-    decreased = (change < -DECREASE_FACTOR * noise) & (options.reg_covar == 0)
+    size = jnp.where(options.aitken, _still_to_gain(change, before), jnp.abs(change))
+    converged = jnp.where(wanted > noise, (size <= wanted) | (options.aitken & still), still) & ~bold
+    # With reg_covar > 0 the update maximises another function, so a fall is no fault.
+    decreased = (change < -DECREASE_FACTOR * noise) & jnp.all(options.reg_covar == 0)
     return jnp.select(
         [converged, decreased, n_iter >= options.max_iter],
         [Status.CONVERGED, Status.DECREASED, Status.MAX_ITER],
@@ -141,23 +202,35 @@ def _stop_code(change: Array, gain: Array, n_iter: Array, stats: SuffStats, nois
     )
 
 
-def propose(state: EMState, options: EMOptions) -> tuple[GMMParams, Factors]:
+def _floored(state: EMState, params: GMMParams, factors: Factors, n_iter: Array, options: EMOptions) -> Array:
+    """Since when the variance of some feature given those before it is hardly more than what reg_covar adds, (K)."""
+    conditional = params.family.conditional_variances(factors.factor, params.n_components, params.n_features)
+    floor = FLOOR_FACTOR * jnp.broadcast_to(options.reg_covar, conditional.shape)
+    low = jnp.any(conditional < floor, axis=-1) & params.active
+    return jnp.where(low, jnp.where(state.floored >= 0, state.floored, n_iter), -1)
+
+
+def propose(state: EMState, options: EMOptions) -> Proposal:
     """The first part of an iteration: the next parameters (a fresh lane's own) and their factors."""
-    update = m_step(state.params, state.stats, options.reg_covar)
-    params = jax.tree.map(lambda a, b: jnp.where(state.fresh, a, b), state.params, update)
+    update = m_step(state.params, state.stats, options.reg_covar, options.prior)
+    memory, bold = state.memory, jnp.zeros_like(state.fresh)
+    if state.memory is not None:
+        update, memory, bold = propose_boldly(state.memory, state.params, update, state.gain / state.stats.weight_sum)
+        memory, bold = keep_if(state.fresh, state.memory, memory), bold & ~state.fresh
+    params = keep_if(state.fresh, state.params, update)
     # Without the barrier the compiler may compute the update twice, differently rounded, and the covariance
     # that was factorised and found sound is not the one that is kept.
     params = jax.lax.optimization_barrier(params)
-    return params, factorize(params)
+    return Proposal(params=params, factors=factorize(params), bold=bold, memory=memory)
 
 
-def settle(
-    state: EMState, params: GMMParams, factors: Factors, stats: SuffStats, options: EMOptions, kernel: str
-) -> EMState:
+def settle(state: EMState, proposal: Proposal, stats: SuffStats, options: EMOptions, kernel: str) -> EMState:
     """The last part of an iteration: accept what was proposed and collected, or stop.
 
-    A bad step sets the stop code and leaves the last sound state in place.
+    A bad step sets the stop code and leaves the last sound state in place; a bold one that is bad or lowers the
+    objective leaves it in place as well, and a plain one follows.
     """
+    params, factors, bold = proposal.params, proposal.factors, proposal.bold
     volume = stats.weight_sum * options.log_volume
     log_likelihood = stats.log_likelihood - volume
     stats = replace(
@@ -165,36 +238,52 @@ def settle(
         log_likelihood=log_likelihood,
         classification_log_likelihood=stats.classification_log_likelihood - volume,
     )
+    penalty = jnp.zeros_like(log_likelihood) if options.prior is None else log_prior(options.prior, params, factors)
     single = log_likelihood.dtype.itemsize < 8
     size = lost_digits(params, factors) if kernel == "features" or single else jnp.zeros_like(log_likelihood)
     loss = size if kernel == "features" else jnp.zeros_like(log_likelihood)
     precise = (loss <= options.max_loss) | jnp.isinf(options.max_loss)
     shift = jnp.where(state.fresh, 0.0, params.means - state.stats.pivot)
     regular = is_sound(params, factors, shift)
-    sound = precise & regular & jnp.isfinite(log_likelihood)
+    sound = precise & regular & jnp.isfinite(log_likelihood + penalty)
     failure = jnp.select([~precise, ~regular], [Status.IMPRECISE, Status.SINGULAR], Status.NONFINITE)
     # A lane taken over from another kernel repeats its last E-step.
-    n_iter = state.n_iter + jnp.where((state.fresh & (state.n_iter >= 0)) | ~precise, 0, 1)
+    n_iter = state.n_iter + jnp.where((state.fresh & (state.n_iter >= 0)) | (~precise & ~bold), 0, 1)
     noise = noise_level(log_likelihood, stats.weight_sum, loss)
-    change, gain = log_likelihood - state.stats.log_likelihood, jnp.zeros_like(log_likelihood)
+    change = (log_likelihood + penalty) - (state.stats.log_likelihood + state.penalty)
+    gain = jnp.zeros_like(change)
     if single:
         rounding = stats.weight_sum * jnp.maximum(jitter(size), RESOLVED_GAIN)
         gain = _unseen_gain(state.params, params, factors, state.stats.resp_sum) - rounding
-    code = _stop_code(change, gain, n_iter, stats, noise, options)
+    code = _stop_code(change, state.gain, gain, bold, n_iter, stats, noise, options)
     # Within rounding the later state is the better one: it is closer to the fixed point.
-    better = sound & (log_likelihood > state.best_log_likelihood - noise)
+    better = sound & (log_likelihood + penalty > state.best_log_likelihood + state.best_penalty - noise)
     moved = EMState(
         params=params,
         stats=stats,
-        best_params=jax.tree.map(lambda a, b: jnp.where(better, a, b), params, state.best_params),
+        penalty=penalty,
+        best_params=keep_if(better, params, state.best_params),
         best_log_likelihood=jnp.where(better, log_likelihood, state.best_log_likelihood),
+        best_penalty=jnp.where(better, penalty, state.best_penalty),
         best_classification=jnp.where(better, stats.classification_log_likelihood, state.best_classification),
         n_iter=n_iter,
         status=code.astype(jnp.int32),
         fresh=jnp.zeros_like(state.fresh),
+        gain=jnp.where(bold, jnp.nan, change),
+        floored=_floored(state, params, factors, n_iter, options),
+        memory=proposal.memory,
     )
     stopped = replace(state, n_iter=n_iter, status=failure.astype(jnp.int32))
-    return select(sound, moved, stopped)
+    if state.memory is None or moved.memory is None:
+        return keep_if(sound, moved, stopped)
+    # A plain step has to confirm that there is nothing more to gain.
+    slow = jnp.abs(change) <= jnp.maximum(_wanted(stats, options), noise)
+    unknown = options.aitken & ~jnp.isfinite(_still_to_gain(change, state.gain))
+    moved = replace(moved, memory=replace(moved.memory, plain=moved.memory.plain | (slow & (bold | unknown))))
+    refused = bold & (~sound | (change < -noise))
+    going_on = jnp.where(n_iter >= options.max_iter, Status.MAX_ITER, Status.RUNNING).astype(jnp.int32)
+    back = replace(state, n_iter=n_iter, status=going_on, memory=forget(state.memory))
+    return keep_if(refused, back, keep_if(sound, moved, stopped))
 
 
 def step(
@@ -207,17 +296,22 @@ def step(
     span: tuple[Array, Array] | None = None,
 ) -> EMState:
     """One EM iteration of one lane (an E-step alone for a fresh one), rows as `stats.collect` takes them."""
-    params, factors = propose(state, options)
-    stats = collect(factors, x, weight, block_size, kernel=kernel, span=span)
-    return settle(state, params, factors, stats, options, kernel)
+    proposal = propose(state, options)
+    stats = collect(proposal.factors, x, weight, block_size, kernel=kernel, span=span)
+    return settle(state, proposal, stats, options, kernel)
 
 
 def run_em(
-    params: GMMParams, x: Array, sample_weight: Array | None = None, options: EMOptions | None = None
+    params: GMMParams,
+    x: Array,
+    sample_weight: Array | None = None,
+    options: EMOptions | None = None,
+    accelerate: str | None = None,
 ) -> EMState:
     """EM from one start to its stop, as one `lax.while_loop`: for use inside the caller's own jit or vmap.
 
     params: the start. x: (N, D). sample_weight: (N) or None. options: `EMOptions`, traced.
+    accelerate: a key of `accelerate.MEMORY`, or None.
     Returns the final `EMState`; read ``best_params``, ``best_log_likelihood``, ``status``.
 
     >>> import numpy as np
@@ -239,9 +333,11 @@ def run_em(
         max_loss=jnp.asarray(options.max_loss, x.dtype),
         log_volume=jnp.asarray(options.log_volume, x.dtype),
         row_weight=jnp.sum(weight) / jnp.sum(weight > 0),
+        aitken=jnp.asarray(options.aitken, bool),
+        prior=jax.tree.map(lambda a: jnp.asarray(a, x.dtype), options.prior),
     )
     return jax.lax.while_loop(
         lambda state: state.running,
         lambda state: step(state, x, weight, options),
-        init_state(params, x.dtype),
+        init_state(params, x.dtype, accelerate),
     )

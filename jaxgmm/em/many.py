@@ -15,8 +15,8 @@ import numpy as np
 from jax import Array
 
 from jaxgmm._compile import hot_jit
-from jaxgmm._numerics import MAX_BLOCK, max_lost_digits, next_power_of_two
-from jaxgmm._options import EMOptions
+from jaxgmm._numerics import MAX_BLOCK, eps, max_lost_digits, next_power_of_two
+from jaxgmm._options import EMOptions, floor_by_feature
 from jaxgmm._parallel import side_by_side
 from jaxgmm._pytree import pytree, replace, take
 from jaxgmm._slots import run_in_slots
@@ -214,7 +214,11 @@ def _run_chunks(
         number = np.zeros(n_sets, np.int32)
         number[: len(mine)] = mine
         own = jax.tree.map(lambda a: np.full(n_sets, a), options)
-        own = replace(own, row_weight=sets.row_weight[number].astype(dtype))
+        total = weight.sum(axis=1, keepdims=True)
+        share = weight / np.where(total > 0, total, 1.0)
+        variances = np.einsum("cn,cnd->cd", share, x.astype(np.float64) ** 2)
+        floor = floor_by_feature(options, variances, eps(dtype) * np.abs(sets.offset[number]))
+        own = replace(own, row_weight=sets.row_weight[number].astype(dtype), reg_covar=floor.astype(dtype))
         found = run_chunk(
             x,
             weight,

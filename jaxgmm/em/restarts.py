@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -14,10 +15,12 @@ from jaxgmm._options import EMOptions
 from jaxgmm._pytree import replace, take
 from jaxgmm._status import FitError, Status, describe_failure
 from jaxgmm.data.rows import Rows
+from jaxgmm.em.diagnosis import diagnose
 from jaxgmm.em.lanes import LanesResult, run_lanes
 from jaxgmm.em.result import FitResult
 from jaxgmm.init import make_starts
 from jaxgmm.params import GMMParams, as_dtype, pad_components, rescale, select_components, translate
+from jaxgmm.prior import Prior, change_of_units, default_prior, rescale_prior
 
 # Device memory that the starts of one chunk of restarts may take (distances of every row to its seeds).
 _START_BYTES = 1 << 29
@@ -25,6 +28,31 @@ _START_BYTES = 1 << 29
 SHORT_RUN = 15
 # Component counts up to this share one padded size; beyond it sizes are padded to powers of two.
 _MIN_BUCKET = 8
+
+
+@dataclass(frozen=True)
+class Method:
+    """How lanes are run, beyond the numbers in `EMOptions`.
+
+    kernel: see `run_lanes`. accelerate: a key of `accelerate.MEMORY`, or None. keep_restarts: see
+    `run_most_promising`; None: all. prior: in data units, "default" for mclust's, or None.
+    """
+
+    kernel: str = "auto"
+    accelerate: str | None = None
+    keep_restarts: int | None = None
+    prior: Prior | str | None = None
+
+
+def row_prior(prior: Prior | str | None, rows: Rows, n_components: int, covariance_type: str) -> Prior | None:
+    """The prior of mixtures of the centred, scaled rows, in their dtype."""
+    if prior is None:
+        return None
+    if isinstance(prior, Prior):
+        own = rescale_prior(prior, rows.offset, rows.scale)
+    else:
+        own = default_prior(np.zeros(rows.n_features), rows.covariance(), n_components, covariance_type)
+    return as_dtype(own, rows.dtype)
 
 
 def component_buckets(candidates: Sequence[int]) -> dict[int, list[int]]:
@@ -87,16 +115,21 @@ def preference(status: int) -> int:
 
 
 def _merit(lanes: LanesResult, i: int) -> tuple[int, float]:
-    return preference(lanes.status[i]), lanes.log_likelihood[i]
+    return preference(lanes.status[i]), lanes.log_likelihood[i] + lanes.penalty[i]
 
 
 def best_restart(lanes: LanesResult) -> int:
-    """Index of the restart to return: the healthiest, then the highest log-likelihood."""
+    """Index of the restart to return: the healthiest, then the highest objective."""
     return max(range(len(lanes.status)), key=lambda i: _merit(lanes, i))
 
 
+def run_method(starts: GMMParams, rows: Rows, options: EMOptions, how: Method) -> LanesResult:
+    """All lanes to their stop; options in the units of the rows."""
+    return run_lanes(starts, rows.x, rows.weight, options, how.kernel, rows.n_samples, how.accelerate)
+
+
 def run_most_promising(
-    starts: GMMParams, rows: Rows, options: EMOptions, kernel: str, per_count: int, keep: int
+    starts: GMMParams, rows: Rows, options: EMOptions, how: Method, per_count: int, keep: int
 ) -> LanesResult:
     """A short run of every lane, after which the `keep` best of each component count go on (short-run EM).
 
@@ -104,7 +137,7 @@ def run_most_promising(
     as DROPPED (Biernacki, Celeux and Govaert 2003).
     """
     short = replace(options, max_iter=np.minimum(options.max_iter, np.int32(SHORT_RUN)))
-    lanes = run_lanes(starts, rows.x, rows.weight, short, kernel, rows.n_samples)
+    lanes = run_method(starts, rows, short, how)
     groups = np.arange(len(lanes.status)).reshape(-1, per_count)
     ranked = [sorted(group, key=lambda i: _merit(lanes, i), reverse=True)[:keep] for group in groups]
     unfinished = (lanes.status == Status.MAX_ITER) & (lanes.n_iter < options.max_iter)
@@ -113,7 +146,7 @@ def run_most_promising(
     if not len(chosen):
         return replace(lanes, status=status)
     rest = replace(options, max_iter=options.max_iter - np.int32(SHORT_RUN))
-    more = run_lanes(take(lanes.params, chosen), rows.x, rows.weight, rest, kernel, rows.n_samples)
+    more = run_method(take(lanes.params, chosen), rows, rest, how)
     history = np.full((len(status), lanes.history.shape[1] + more.history.shape[1] - 1), np.nan, lanes.history.dtype)
     history[:, : lanes.history.shape[1]] = lanes.history
     # The second run begins with the E-step that ended the first.
@@ -124,36 +157,50 @@ def run_most_promising(
     return merged
 
 
-def summarise(lanes: LanesResult, rows: Rows, n_components: int, init: str, options: EMOptions) -> FitResult:
-    """The best of the restarts in data units; `FitError` if none has a finite state."""
+def summarise(
+    lanes: LanesResult, rows: Rows, n_components: int, init: str, options: EMOptions, inside: EMOptions
+) -> FitResult:
+    """The best of the restarts in data units; `FitError` if none has a finite state.
+
+    options: as they were given; inside: in the units of the rows.
+    """
     i = best_restart(lanes)
     status = Status(int(lanes.status[i]))
+    own = select_components(take(lanes.params, i), np.arange(n_components))
+    singular = status == Status.SINGULAR
+    floor = np.asarray(inside.reg_covar, np.float64)
+    found = diagnose(own, rows, floor, since=lanes.floored[i][:n_components], singular=singular)
     if not np.isfinite(lanes.log_likelihood[i]):
+        details = [d.text() for d in found if d.kind == "singular"]
         raise FitError(
-            f"no start gave a usable model with {n_components} components: {describe_failure(status)}", status
+            f"no start gave a usable model with {n_components} components: {describe_failure(status, details)}", status
         )
     with np.errstate(over="ignore"):
-        params = in_data_units(select_components(take(lanes.params, i), np.arange(n_components)), rows)
+        params = in_data_units(own, rows)
     if not np.isfinite(params.covariances).all():
         raise FitError(
             f"the data reach {rows.scale:.3g} from their mean, and the squares of that, the covariances, do not fit "
             f"into {rows.dtype}; divide the data by {rows.scale:.3g}",
             Status.NONFINITE,
         )
+    # The rows have other units than the data, and so has the density of a covariance.
+    units = 0.0 if inside.prior is None else change_of_units(inside.prior, own, rows.scale)
     return FitResult(
         params=params,
         log_likelihood=float(lanes.log_likelihood[i]),
         classification_log_likelihood=float(lanes.classification_log_likelihood[i]),
+        log_prior=float(lanes.penalty[i]) + units,
         n_samples=rows.n_samples,
         weight_sum=rows.weight_sum,
         restart_log_likelihoods=np.asarray(lanes.log_likelihood, np.float64),
         restart_status=np.asarray(lanes.status),
         restart_n_iter=np.asarray(lanes.n_iter),
-        restart_history=lanes.history,
+        restart_history=lanes.history + np.asarray(units, lanes.history.dtype),
         best_restart=i,
         kernel=str(lanes.kernel[i]),
         init=init,
-        options={name: getattr(options, name).item() for name in ("tol", "tol_mean", "reg_covar", "max_iter")},
+        diagnoses=found,
+        options=options.as_dict(),
     )
 
 
@@ -165,18 +212,23 @@ def fit_rows(
     init: str | Sequence[GMMParams],
     keys: jax.Array | None,
     options: EMOptions,
-    kernel: str = "auto",
-    keep_restarts: int | None = None,
+    how: Method,
 ) -> dict[int, FitResult | FitError]:
     """Fit every component count; all (count, restart) pairs of one padded size are lanes of one program.
 
     init: a start method, or starting parameters (one lane each, all with the one candidate's K).
-    keys: (R), one per restart, None for given starts. kernel: see `run_lanes`. keep_restarts: see
-    `run_most_promising`. A count for which no restart gave a usable state maps to its `FitError`.
+    keys: (R), one per restart, None for given starts. A count for which no restart gave a usable state maps to its
+    `FitError`.
     """
     results: dict[int, FitResult | FitError] = {}
-    inside = rows.options(options)
-    for padded, counts in component_buckets(candidates).items():
+    buckets = component_buckets(candidates)
+    groups = [(padded, counts) for padded, counts in buckets.items()]
+    if how.prior is not None:
+        # Each count has a prior of its own, a traced argument of the same program.
+        groups = [(padded, [n]) for padded, counts in buckets.items() for n in counts]
+    for padded, counts in groups:
+        prior = row_prior(how.prior, rows, counts[0], covariance_type)
+        inside = replace(rows.options(options), prior=prior)
         if isinstance(init, str) and keys is not None:
             active = np.arange(padded) < np.asarray(counts)[:, None]
             starts = random_starts(rows, keys, active, init, covariance_type, inside.reg_covar)
@@ -184,15 +236,15 @@ def fit_rows(
             assert not isinstance(init, str)
             starts = given_starts(init, rows, padded)
         per_count = starts.weights.shape[0] // len(counts)
-        if keep_restarts is None or keep_restarts >= per_count:
-            lanes = run_lanes(starts, rows.x, rows.weight, inside, kernel, rows.n_samples)
+        if how.keep_restarts is None or how.keep_restarts >= per_count:
+            lanes = run_method(starts, rows, inside, how)
         else:
-            lanes = run_most_promising(starts, rows, inside, kernel, per_count, keep_restarts)
+            lanes = run_most_promising(starts, rows, inside, how, per_count, how.keep_restarts)
         for j, n_components in enumerate(counts):
             mine = take(lanes, slice(j * per_count, (j + 1) * per_count))
             try:
                 name = init if isinstance(init, str) else "given"
-                results[n_components] = summarise(mine, rows, n_components, name, options)
+                results[n_components] = summarise(mine, rows, n_components, name, options, inside)
             except FitError as error:
                 results[n_components] = error
     return results

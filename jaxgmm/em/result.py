@@ -9,6 +9,7 @@ import numpy as np
 
 from jaxgmm import criteria
 from jaxgmm._status import Status, describe
+from jaxgmm.em.diagnosis import Diagnosis
 from jaxgmm.params import GMMParams
 
 # Two restarts count as the same optimum when their log-likelihoods agree to this, relative.
@@ -25,7 +26,9 @@ class FitResult:
     restart_log_likelihoods, restart_status, restart_n_iter (R): every restart; one without a usable state has
     log-likelihood -inf. restart_history (R, T): log-likelihoods after 0, 1, 2 … iterations, NaN past the end.
     best_restart: which of them is returned. kernel: the name of the kernel that the returned restart ended with.
-    init: how it was started. options: tol, reg_covar, max_iter as used.
+    init: how it was started. log_prior: the logarithm of the prior at `params`, up to a constant, 0 without one;
+    histories have it too. diagnoses: what is wrong with which component, if anything. options: tol, reg_covar,
+    max_iter and their kinds as used.
     """
 
     params: GMMParams
@@ -40,6 +43,8 @@ class FitResult:
     best_restart: int
     kernel: str
     init: str
+    log_prior: float = 0.0
+    diagnoses: tuple[Diagnosis, ...] = ()
     options: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -67,6 +72,31 @@ class FitResult:
     def message(self) -> str:
         """Why the winning restart stopped, in words."""
         return describe(self.status)
+
+    @property
+    def degenerate(self) -> bool:
+        """Whether a component lost its rows or has a covariance that rests on nothing; see `diagnoses`."""
+        return bool(self.diagnoses)
+
+    @property
+    def log_posterior(self) -> float:
+        """What was maximised: the log-likelihood plus the logarithm of the prior."""
+        return self.log_likelihood + self.log_prior
+
+    @property
+    def remaining_gain(self) -> float:
+        """What the objective would still gain if every change were the same part of the one before (Aitken).
+
+        From the last three plain steps of the history; 0 where the last change is rounding, inf where three steps do
+        not tell. McLachlan and Krishnan 2008, section 4.9.
+        """
+        if len(self.history) < 3:
+            return float("inf")
+        before, last = np.diff(self.history[-3:].astype(np.float64))
+        if abs(last) <= 8 * np.finfo(self.history.dtype).eps * (self.weight_sum + abs(self.history[-1])):
+            return 0.0
+        ratio = last / before if before > 0 else np.inf
+        return float(last * ratio / (1.0 - ratio)) if 0 < ratio < 1 else float("inf")
 
     @property
     def covariance_type(self) -> str:

@@ -188,7 +188,14 @@ class GaussianMixture(EstimatorProtocol):
     def _run(self, rows: Rows, given: dict[str, np.ndarray]) -> FitResult:
         """Start every lane, run EM, and keep the best."""
         family = get_family(self.covariance_type)
-        options = em_options(rows.dtype, tol=0.0, tol_mean=self.tol, reg_covar=self.reg_covar, max_iter=self.max_iter)
+        options = em_options(
+            rows.dtype,
+            tol=0.0,
+            tol_mean=self.tol,
+            reg_covar=self.reg_covar,
+            reg_kind="absolute",
+            max_iter=self.max_iter,
+        )
         inside = rows.options(options)
         rng = check_random_state(self.random_state)
         if self.warm_start and hasattr(self, "converged_"):
@@ -209,7 +216,7 @@ class GaussianMixture(EstimatorProtocol):
             starts, init = _override(starts, given, rows), self.init_params
         try:
             lanes = run_lanes(starts, rows.x, rows.weight, inside, n_rows=rows.n_samples)
-            result = summarise(lanes, rows, self.n_components, init, options)
+            result = summarise(lanes, rows, self.n_components, init, options, inside)
         except FitError:
             raise self._ill_defined(rows.dtype) from None
         # A failure in the very last iteration allowed still leaves the state before it: not converged, not ill.

@@ -13,12 +13,13 @@ from jax import Array
 from jaxgmm._blocks import map_over_blocks
 from jaxgmm._checks import as_float_array, check_data, check_weights, precision_context
 from jaxgmm._numerics import MAX_BLOCK
+from jaxgmm._options import em_options
 from jaxgmm._status import DataError, UsageError
 from jaxgmm.covariance import get_family
-from jaxgmm.data.rows import pad_rows, pad_vector
+from jaxgmm.data.rows import pad_rows, pad_vector, prepare_rows
 from jaxgmm.init._base import StartRows, params_from_rows
 from jaxgmm.init._centres import nearest_centre
-from jaxgmm.params import GMMParams, as_dtype, check_params, translate
+from jaxgmm.params import GMMParams, as_dtype, check_params, rescale, translate
 
 
 def make_params(
@@ -55,10 +56,12 @@ def params_from_responsibilities(
     covariance_type: str = "full",
     sample_weight: Any = None,
     reg_covar: float = 1e-6,
+    reg_kind: str = "relative",
 ) -> GMMParams:
     """One M-step on given responsibilities: a start for ``fit(..., init=params)``.
 
     x: (N, D). responsibilities: (N, K) >= 0, one column per component; rows need not sum to 1.
+    reg_covar, reg_kind: as in `fit`.
 
     >>> params_from_responsibilities([[0.0], [1.0], [9.0]], [[1, 0], [1, 0], [0, 1]]).means.tolist()
     [[0.5], [9.0]]
@@ -72,7 +75,9 @@ def params_from_responsibilities(
     empty = np.flatnonzero(shares.sum(axis=0) == 0)
     if len(empty):
         raise DataError(f"no row belongs to component {int(empty[0])}; give every component at least one row")
-    return _one_m_step(rows, pad_rows(shares, rows.dtype), shares.shape[1], covariance_type, sample_weight, reg_covar)
+    return _one_m_step(
+        rows, pad_rows(shares, rows.dtype), shares.shape[1], covariance_type, sample_weight, reg_covar, reg_kind
+    )
 
 
 def params_from_labels(
@@ -82,10 +87,11 @@ def params_from_labels(
     covariance_type: str = "full",
     sample_weight: Any = None,
     reg_covar: float = 1e-6,
+    reg_kind: str = "relative",
 ) -> GMMParams:
     """The maximum-likelihood mixture of a hard partition; component k is the k-th label in sorted order.
 
-    x: (N, D). labels: (N) of any sortable type.
+    x: (N, D). labels: (N) of any sortable type. reg_covar, reg_kind: as in `fit`.
 
     >>> params_from_labels([[0.0], [1.0], [9.0]], ["a", "a", "b"]).weights.round(3).tolist()
     [0.667, 0.333]
@@ -95,7 +101,7 @@ def params_from_labels(
     if codes.shape != (len(rows),):
         raise DataError(f"labels have shape {np.shape(labels)}, but x has {len(rows)} rows; give one label a row")
     padded = pad_vector(codes.astype(np.int32), np.int32)
-    return _one_m_step(rows, padded, len(found), covariance_type, sample_weight, reg_covar)
+    return _one_m_step(rows, padded, len(found), covariance_type, sample_weight, reg_covar, reg_kind)
 
 
 def params_from_means(
@@ -105,8 +111,9 @@ def params_from_means(
     covariance_type: str = "full",
     sample_weight: Any = None,
     reg_covar: float = 1e-6,
+    reg_kind: str = "relative",
 ) -> GMMParams:
-    """Every row to the nearest of the given means (K, D), then one M-step.
+    """Every row to the nearest of the given means (K, D), then one M-step; reg_covar and reg_kind as in `fit`.
 
     >>> params_from_means([[0.0], [1.0], [9.0]], [[0.2], [8.0]]).means.tolist()
     [[0.5], [9.0]]
@@ -122,32 +129,38 @@ def params_from_means(
     if missing:
         raise DataError(f"no row of x is nearest to mean {missing[0]}; move it into the data or leave it out")
     return params_from_labels(
-        rows, nearest, covariance_type=covariance_type, sample_weight=sample_weight, reg_covar=reg_covar
+        rows,
+        nearest,
+        covariance_type=covariance_type,
+        sample_weight=sample_weight,
+        reg_covar=reg_covar,
+        reg_kind=reg_kind,
     )
 
 
 def _one_m_step(
-    rows: np.ndarray,
+    x: np.ndarray,
     membership: np.ndarray,
     n_components: int,
     covariance_type: str,
     sample_weight: Any,
     reg_covar: float,
+    reg_kind: str,
 ) -> GMMParams:
     """The M-step on padded memberships: labels (N') int, or responsibilities (N', K)."""
-    weight = check_weights(sample_weight, len(rows), rows.dtype)
-    offset = rows.mean(axis=0, dtype=np.float64)
-    with precision_context(rows.dtype):
+    with precision_context(x.dtype):
+        rows = prepare_rows(x, check_weights(sample_weight, len(x), x.dtype))
+        options = rows.options(em_options(x.dtype, reg_covar=reg_covar, reg_kind=reg_kind))
         params = _m_step_on_rows(
-            pad_rows(rows, rows.dtype, offset),
-            pad_vector(weight, rows.dtype),
+            rows.x,
+            rows.weight,
             membership,
-            np.asarray(reg_covar, rows.dtype),
+            options.reg_covar,
             n_components=n_components,
             covariance_type=get_family(covariance_type).name,
         )
-        params = translate(as_dtype(params, np.float64), offset)
-    return as_dtype(params, rows.dtype)
+        params = translate(rescale(as_dtype(params, np.float64), rows.scale), rows.offset)
+    return as_dtype(params, x.dtype)
 
 
 @partial(jax.jit, static_argnames=("n_components", "covariance_type"))

@@ -1,0 +1,176 @@
+"""Which components of a fit have degenerated, on which rows and along which columns: for the reader, on the host.
+
+A component is at the floor when, along some direction, hardly anything but reg_covar is left of its variance: it
+rests on too few distinct rows, or a column does not vary in it. Its share of the likelihood means nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from jaxgmm._compile import hot_jit
+from jaxgmm._numerics import FLOOR_FACTOR, singular_floor
+from jaxgmm.data.rows import Rows
+from jaxgmm.density import predict
+from jaxgmm.params import GMMParams, factorize
+from jaxgmm.steps import em_step
+
+# A column is named when its part in a direction is at least this share of the largest one.
+_NAMED = 0.3
+# Rows among which distinct ones are counted.
+_MAX_COUNTED = 20_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Diagnosis:
+    """What is wrong with one component.
+
+    component: k; None for a covariance that all components share. kind: "empty" (it lost all its rows), "floor"
+    (its covariance is what reg_covar adds) or "singular" (it would have become singular in the next iteration).
+    weight: w_k. eigenvalue: the smallest of its covariance, data units squared. columns: that the degenerate
+    directions are made of. n_rows, n_distinct: rows that most probably belong to it, None where not counted. since:
+    the iteration in which it came about, None where not known.
+    """
+
+    component: int | None
+    kind: str
+    weight: float
+    eigenvalue: float = 0.0
+    columns: tuple[int, ...] = ()
+    n_rows: int | None = None
+    n_distinct: int | None = None
+    since: int | None = None
+
+    def text(self, names: Sequence[str] | None = None) -> str:
+        """One sentence; names: of the columns."""
+        who = "the shared covariance" if self.component is None else f"component {self.component}"
+        if self.kind == "empty":
+            return f"{who} has lost all its rows"
+        listed = ", ".join(names[i] if names else str(i) for i in self.columns)
+        where = f"column{'s' * (len(self.columns) != 1)} {listed}"
+        ground = (
+            "" if self.n_rows is None or self.component is None else f" rests on {_rows(self.n_rows, self.n_distinct)}"
+        )
+        since = "" if self.since is None else f" since iteration {self.since}"
+        size = f"weight {self.weight:.3g}, smallest eigenvalue {self.eigenvalue:.3g}"
+        if self.kind == "floor":
+            link = " and" if ground else ""
+            return f"{who} ({size}){ground}{link} is at the floor that reg_covar holds along {where}{since}"
+        link = " and" if ground else ""
+        return f"{who} ({size}){ground}{link} becomes singular along {where}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON and model files, with the sentence as "text"."""
+        return {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self).items()} | {
+            "text": self.text()
+        }
+
+
+def _rows(n_rows: int, n_distinct: int | None) -> str:
+    counted = f"{n_rows} row{'s' * (n_rows != 1)}"
+    if n_distinct is None or n_distinct == n_rows:
+        return counted
+    return f"{counted}, {n_distinct} of them distinct"
+
+
+@jax.jit
+def at_floor(params: GMMParams, reg_covar: Array) -> Array:
+    """(L, K): which components of lanes of parameters are at the floor; reg_covar (D), in the same units."""
+
+    def one(p: GMMParams) -> Array:
+        factor = factorize(p).factor
+        conditional = p.family.conditional_variances(factor, p.n_components, p.n_features)
+        low = conditional < FLOOR_FACTOR * jnp.broadcast_to(reg_covar, conditional.shape)
+        return jnp.any(low | ~jnp.isfinite(conditional), axis=-1) & p.active
+
+    return jax.vmap(one)(params)
+
+
+_labels = hot_jit(predict)
+_next = hot_jit(em_step)
+
+
+def diagnose(
+    params: GMMParams, rows: Rows, reg_covar: np.ndarray, *, since: np.ndarray | None = None, singular: bool = False
+) -> tuple[Diagnosis, ...]:
+    """What is wrong with the components of a mixture of the centred, scaled rows; empty when all is well.
+
+    reg_covar (D): in the units of the rows. since (K): when a component reached the floor, -1 if not known. singular:
+    the next iteration failed for a covariance, which is looked for too.
+    """
+    weights = np.asarray(params.weights, np.float64)
+    found = [
+        Diagnosis(component=int(k), kind="empty", weight=0.0, n_rows=0, n_distinct=0)
+        for k in np.flatnonzero(weights == 0)
+    ]
+    floored = np.flatnonzero(_low(params, FLOOR_FACTOR * reg_covar) & (weights > 0))
+    kind = "floor"
+    if singular:
+        after, _ = _next(params, rows.x, rows.weight, reg_covar=np.asarray(reg_covar, rows.dtype))
+        shown = after if np.isfinite(np.asarray(after.covariances)).all() else params
+        own = np.asarray(params.family.variances(shown.covariances, shown.n_components, shown.n_features))
+        broken = np.flatnonzero(_low(shown, singular_floor(rows.n_features, rows.dtype) * _moments(shown, own)))
+        if len(broken):
+            params, floored, kind = shown, broken, "singular"
+    if not len(floored):
+        return tuple(found)
+    labels = np.asarray(_labels(params, rows.x))[: rows.n_samples]
+    used = np.asarray(rows.weight[: rows.n_samples]) > 0
+    for k in floored if params.family.per_component else floored[:1]:
+        mine = np.flatnonzero((labels == k) & used)
+        counted = len(mine) <= _MAX_COUNTED
+        value, columns = _thin_directions(params, int(k), reg_covar)
+        found.append(
+            Diagnosis(
+                component=int(k) if params.family.per_component else None,
+                kind=kind,
+                weight=float(weights[k]),
+                eigenvalue=value * rows.scale**2,
+                columns=columns,
+                n_rows=len(mine),
+                n_distinct=len(np.unique(np.asarray(rows.x[mine]), axis=0)) if counted else None,
+                since=int(since[k]) if since is not None and since[k] >= 0 else None,
+            )
+        )
+    return tuple(sorted(found, key=lambda d: -1 if d.component is None else d.component))
+
+
+def _matrices(params: GMMParams) -> np.ndarray:
+    full = params.family.to_full(jnp.asarray(params.covariances), params.n_components, params.n_features)
+    return np.asarray(full, np.float64)
+
+
+def _moments(params: GMMParams, variances: np.ndarray) -> np.ndarray:
+    """Second moments about 0 (K, D), by which rounding in a covariance is measured."""
+    return variances + np.asarray(params.means, np.float64) ** 2
+
+
+def _low(params: GMMParams, floor: np.ndarray) -> np.ndarray:
+    """(K): whose covariance, in units of `floor` ((D) or (K, D)), has an eigenvalue of at most 1."""
+    covariances = _matrices(params)
+    unit = 1.0 / np.sqrt(np.maximum(np.broadcast_to(floor, covariances.shape[:2]), np.finfo(np.float64).tiny))
+    scaled = covariances * unit[:, :, None] * unit[:, None, :]
+    return np.array([not np.isfinite(m).all() or np.linalg.eigvalsh(m)[0] <= 1.0 for m in scaled])
+
+
+def _thin_directions(params: GMMParams, k: int, reg_covar: np.ndarray) -> tuple[float, tuple[int, ...]]:
+    """The smallest eigenvalue of Σ_k, and the columns that do not vary, or else those of its thinnest direction."""
+    covariance = _matrices(params)[k]
+    if not np.isfinite(covariance).all():
+        return 0.0, tuple(range(len(covariance)))
+    variances = np.diag(covariance)
+    still = variances <= FLOOR_FACTOR * reg_covar
+    if not still.any():
+        # In units of the spread, so that a column of small numbers is not taken for a thin one.
+        deviation = np.sqrt(np.where(variances > 0, variances, 1.0))
+        _, vectors = np.linalg.eigh(covariance / deviation[:, None] / deviation[None, :])
+        part = np.abs(vectors[:, 0])
+        still = part >= _NAMED * part.max()
+    return float(max(np.linalg.eigvalsh(covariance)[0], 0.0)), tuple(np.flatnonzero(still).tolist())
