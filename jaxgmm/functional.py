@@ -202,15 +202,20 @@ def silhouette(x: Any, labels: Any, sample_weight: Any = None) -> float:
     rows = check_data(x)
     found, codes = np.unique(np.asarray(labels), return_inverse=True)
     if codes.shape != (len(rows),):
-        raise DataError(f"labels have shape {np.shape(labels)}, but x has {len(rows)} rows; give one label a row")
+        raise DataError(
+            "E230", f"labels have shape {np.shape(labels)}, but x has {len(rows)} rows", "give one label a row"
+        )
     if len(found) < 2:
-        raise DataError(f"the silhouette needs at least 2 clusters, got {len(found)}; choose another criterion")
+        raise DataError(
+            "E233", f"the silhouette needs at least 2 clusters, got {len(found)}", "choose another criterion"
+        )
     weight = check_weights(sample_weight, len(rows), rows.dtype)
     fraction = weight[(weight > 0) & (weight < 1)]
     if len(fraction):
         raise DataError(
-            f"the silhouette counts a weight as repetitions of its row, but found a weight of {fraction[0]:g}; "
-            "give whole numbers, or choose another criterion"
+            "E234",
+            f"the silhouette counts a weight as repetitions of its row, but found a weight of {fraction[0]:g}",
+            "give whole numbers, or choose another criterion",
         )
     with precision_context(rows.dtype):
         value = _compiled_silhouette(
@@ -251,6 +256,7 @@ def check_orthant_features(n_features: int) -> None:
     """Refuse the orthant count where 2^D is beyond reach."""
     if n_features > MAX_FEATURES:
         raise UsageError(
-            f"the orthant start counts 2^D orthants and x has D={n_features} columns, more than {MAX_FEATURES}; "
-            "use init='kmeans', or fewer columns"
+            "E144",
+            f"the orthant start counts 2^D orthants and x has D={n_features} columns, more than {MAX_FEATURES}",
+            "use init='kmeans', or fewer columns",
         )

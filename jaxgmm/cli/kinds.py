@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from typing import Any
@@ -9,17 +10,25 @@ from typing import Any
 from jaxgmm._status import nearest
 
 
+class Refused(ValueError):
+    """A value that an option does not take: its code, a sentence that begins with "must", and a cure or nothing."""
+
+    def __init__(self, code: str, found: str, help: str = "") -> None:
+        super().__init__(code, found, help)
+        self.code, self.found, self.help = code, found, help
+
+
 class Kind:
     """A kind of value.
 
-    what: in words, for "must be ...". metavar: its place-holder in the help. nargs: words it takes.
-    `read` turns words into a value and `check` accepts or refuses a typed one; both raise `ValueError` with
-    a sentence that begins with "must".
+    what: in words, for "must be ...". metavar: its place-holder in the help. nargs: words it takes. example: a value.
+    `read` turns words into a value and `check` accepts or refuses a typed one; both raise `Refused`.
     """
 
     what: str = "text"
     metavar: str = "TEXT"
     nargs: int | None = None
+    example: Any = "text"
 
     def read(self, text: Any) -> Any:
         return self.check(text)
@@ -29,8 +38,17 @@ class Kind:
             raise self.refusal(value)
         return value
 
-    def refusal(self, value: Any, hint: str = "") -> ValueError:
-        return ValueError(f"must be {self.what}, got {value!r}{hint}")
+    def refusal(self, value: Any) -> Refused:
+        return Refused("E108", f"must be {self.what}, got {value!r}")
+
+    def in_shell(self) -> str:
+        """The example as it follows a flag."""
+        values = self.example if isinstance(self.example, tuple) else (self.example,)
+        return (" " if self.nargs == len(values) else ",").join(map(str, values))
+
+    def in_toml(self) -> str:
+        """The example as it stands in a configuration."""
+        return json.dumps(self.example)
 
 
 class Text(Kind):
@@ -42,6 +60,7 @@ class PathName(Kind):
 
     what = "a file name"
     metavar = "FILE"
+    example = "points.npy"
 
 
 class Switch(Kind):
@@ -49,6 +68,7 @@ class Switch(Kind):
 
     what = "true or false"
     nargs = 0
+    example = True
 
     def check(self, value: Any) -> Any:
         if not isinstance(value, bool):
@@ -58,6 +78,8 @@ class Switch(Kind):
 
 class Whole(Kind):
     """A whole number in [minimum, maximum]."""
+
+    example = 3
 
     def __init__(self, minimum: int = 0, maximum: int | None = None, metavar: str = "N") -> None:
         self.minimum, self.maximum, self.metavar = minimum, maximum, metavar
@@ -81,6 +103,7 @@ class Number(Kind):
     """A finite number, not negative unless `signed`."""
 
     metavar = "NUMBER"
+    example = 0.01
 
     def __init__(self, signed: bool = False) -> None:
         self.signed = signed
@@ -105,6 +128,7 @@ class Numbers(Kind):
 
     what = "numbers separated by commas"
     metavar = "NUMBER,..."
+    example = (0.5, 2.0)
 
     def read(self, text: Any) -> Any:
         try:
@@ -123,6 +147,7 @@ class Wholes(Kind):
 
     what = "whole numbers of at least 1 separated by commas"
     metavar = "N,..."
+    example = (100, 50)
 
     def read(self, text: Any) -> Any:
         return self.check([Whole(1).read(part) for part in text.split(",")])
@@ -138,6 +163,7 @@ class Columns(Kind):
 
     what = "column names or numbers separated by commas"
     metavar = "COLUMNS"
+    example = ("a", "b")
 
     def read(self, text: Any) -> Any:
         parts = [part.strip() for part in text.split(",")]
@@ -159,6 +185,7 @@ class Column(Kind):
 
     what = "the name or the number of a column"
     metavar = "COLUMN"
+    example = "class"
 
     def check(self, value: Any) -> Any:
         if isinstance(value, bool) or not isinstance(value, (str, int)) or value == "":
@@ -173,12 +200,12 @@ class Choice(Kind):
     quantity = "one of"
 
     def __init__(self, names: tuple[str, ...], silent: tuple[str, ...] = ()) -> None:
-        self.known = [*names, *silent]
+        self.known, self.example = [*names, *silent], names[0]
         self.what = f"{self.quantity} {', '.join(names)}"
 
     def check(self, value: Any) -> Any:
         if not isinstance(value, str) or value not in self.known:
-            raise self.refusal(value, nearest(str(value), self.known))
+            raise Refused("E109", f"must be {self.what}, got {value!r}", nearest(str(value), self.known))
         return value
 
 
@@ -204,6 +231,7 @@ class Counts(Kind):
 
     what = "component counts such as 1-10 or 2,4,8"
     metavar = "COUNTS"
+    example = (2, 4, 8)
 
     def read(self, text: Any) -> Any:
         counts: list[int] = []
@@ -228,6 +256,7 @@ class Range(Kind):
     what = "two whole numbers A B with A at most B"
     metavar = "A B"
     nargs = 2
+    example = (2, 10)
 
     def read(self, text: Any) -> Any:
         return self.check([Whole(1).read(word) for word in text])
@@ -242,5 +271,5 @@ class Range(Kind):
 def span(first: int, last: int, cure: str = "") -> list[int]:
     """first, first + 1, ..., last; refused when the range runs the wrong way round."""
     if first > last:
-        raise ValueError(f"must run upwards, got {first} to {last}; write {cure or f'{last}-{first}'}")
+        raise Refused("E108", f"must run upwards, got {first} to {last}", f"write {cure or f'{last}-{first}'}")
     return list(range(first, last + 1))

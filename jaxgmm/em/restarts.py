@@ -12,7 +12,7 @@ import numpy as np
 from jaxgmm._numerics import next_power_of_two
 from jaxgmm._options import EMOptions
 from jaxgmm._pytree import replace, take
-from jaxgmm._status import FitError, Status, describe_failure
+from jaxgmm._status import FitError, Status, cause, cure
 from jaxgmm.data.rows import Rows
 from jaxgmm.em.lanes import LanesResult, run_lanes
 from jaxgmm.em.result import FitResult
@@ -130,14 +130,21 @@ def summarise(lanes: LanesResult, rows: Rows, n_components: int, init: str, opti
     status = Status(int(lanes.status[i]))
     if not np.isfinite(lanes.log_likelihood[i]):
         raise FitError(
-            f"no start gave a usable model with {n_components} components: {describe_failure(status)}", status
+            "E301",
+            f"no start gave a usable model with {n_components} components: {cause(status)} at the very start",
+            cure(status),
+            status,
         )
     with np.errstate(over="ignore"):
         params = in_data_units(select_components(take(lanes.params, i), np.arange(n_components)), rows)
     if not np.isfinite(params.covariances).all():
         raise FitError(
-            f"the data reach {rows.scale:.3g} from their mean, and the squares of that, the covariances, do not fit "
-            f"into {rows.dtype}; divide the data by {rows.scale:.3g}",
+            "E302",
+            (
+                f"the data reach {rows.scale:.3g} from their mean, and the squares of that, the covariances, "
+                f"do not fit into {rows.dtype}"
+            ),
+            f"divide the data by {rows.scale:.3g}",
             Status.NONFINITE,
         )
     return FitResult(

@@ -15,7 +15,7 @@ from jaxgmm._checks import precision_context
 from jaxgmm._numerics import LOG_2PI
 from jaxgmm._options import em_options
 from jaxgmm._pytree import replace
-from jaxgmm._status import FitError, Status
+from jaxgmm._status import DataError, FitError, Status, UsageError, marked
 from jaxgmm.covariance import COVARIANCE_TYPES, get_family
 from jaxgmm.data.rows import Rows, prepare_rows
 from jaxgmm.em.lanes import run_lanes
@@ -25,6 +25,7 @@ from jaxgmm.estimators._protocol import (
     EstimatorProtocol,
     check_random_state,
     convergence_warning,
+    ill_defined,
     require,
     require_choice,
     require_integer,
@@ -34,12 +35,6 @@ from jaxgmm.estimators._protocol import (
 )
 from jaxgmm.init import INIT_METHODS, get_start
 from jaxgmm.params import Factors, GMMParams
-
-_ILL_DEFINED = (
-    "Fitting the mixture model failed because some components have ill-defined empirical covariance (for instance "
-    "caused by singleton or collapsed samples). Try to decrease the number of components, increase reg_covar, or "
-    "scale the input data."
-)
 
 
 class GaussianMixture(EstimatorProtocol):
@@ -117,9 +112,11 @@ class GaussianMixture(EstimatorProtocol):
         weight = validate_sample_weight(self, sample_weight, len(x), x.dtype)
         n_samples = int(np.count_nonzero(weight))
         if n_samples < self.n_components:
-            raise ValueError(
+            raise DataError(
+                "E211",
                 f"Expected n_samples >= n_components but got n_components = {self.n_components}, "
-                f"n_samples = {n_samples}"
+                f"n_samples = {n_samples}",
+                "ask for fewer components, or give more rows",
             )
         given = self._check_given(x.shape[1])
         with precision_context(x.dtype):
@@ -158,19 +155,27 @@ class GaussianMixture(EstimatorProtocol):
             array = np.asarray(value, np.float64)
             label = f"{self.covariance_type} precision" if name == "precisions" else name
             if array.shape != shape:
-                raise ValueError(f"The parameter '{label}' should have the shape of {shape}, but got {array.shape}")
+                raise DataError(
+                    "E240",
+                    f"The parameter '{label}' should have the shape of {shape}, but got {array.shape}",
+                    f"give an array of shape {shape}",
+                )
             given[name] = array
         if "weights" in given:
             weights = given["weights"]
             if (weights < 0).any() or (weights > 1).any():
-                raise ValueError(
+                raise DataError(
+                    "E242",
                     "The parameter 'weights' should be in the range [0, 1], but got max value "
-                    f"{weights.min():.5f}, min value {weights.max():.5f}"
+                    f"{weights.min():.5f}, min value {weights.max():.5f}",
+                    "divide the weights by their sum",
                 )
             atol = 1e-6 if np.asarray(self.weights_init).dtype == np.float32 else 1e-8
             if abs(1.0 - weights.sum()) > atol:
-                raise ValueError(
-                    f"The parameter 'weights' should be normalized, but got sum(weights) = {weights.sum():.5f}"
+                raise DataError(
+                    "E242",
+                    f"The parameter 'weights' should be normalized, but got sum(weights) = {weights.sum():.5f}",
+                    "divide the weights by their sum",
                 )
         if "precisions" in given:
             self._check_precisions(given["precisions"])
@@ -181,9 +186,13 @@ class GaussianMixture(EstimatorProtocol):
         if family.correlated:
             symmetric = np.allclose(precisions, np.swapaxes(precisions, -1, -2))
             if not symmetric or not (np.linalg.eigvalsh(precisions) > 0).all():
-                raise ValueError(f"'{self.covariance_type} precision' should be symmetric, positive-definite")
+                raise DataError(
+                    "E243",
+                    f"'{self.covariance_type} precision' should be symmetric, positive-definite",
+                    "give precisions P such that P = P.T with eigenvalues above 0",
+                )
         elif (precisions <= 0).any():
-            raise ValueError(f"'{self.covariance_type} precision' should be positive")
+            raise DataError("E243", f"'{self.covariance_type} precision' should be positive", "give precisions above 0")
 
     def _run(self, rows: Rows, given: dict[str, np.ndarray]) -> FitResult:
         """Start every lane, run EM, and keep the best."""
@@ -211,15 +220,11 @@ class GaussianMixture(EstimatorProtocol):
             lanes = run_lanes(starts, rows.x, rows.weight, inside, n_rows=rows.n_samples)
             result = summarise(lanes, rows, self.n_components, init, options)
         except FitError:
-            raise self._ill_defined(rows.dtype) from None
+            raise ill_defined(rows.dtype, Status.SINGULAR) from None
         # A failure in the very last iteration allowed still leaves the state before it: not converged, not ill.
         if result.status in (Status.SINGULAR, Status.NONFINITE) and result.n_iter < self.max_iter:
-            raise self._ill_defined(rows.dtype)
+            raise ill_defined(rows.dtype, result.status)
         return result
-
-    def _ill_defined(self, dtype: np.dtype) -> ValueError:
-        hint = " The numerical accuracy can also be improved by passing float64 data instead of float32."
-        return ValueError(_ILL_DEFINED + (hint if dtype == np.float32 else ""))
 
     def _adopt(self, result: FitResult) -> None:
         """Set the fitted attributes from a result, print what `verbose` asks for, warn if not converged."""
@@ -234,12 +239,9 @@ class GaussianMixture(EstimatorProtocol):
         if self.verbose:
             self._print_progress(result)
         if not self.converged_ and self.max_iter > 0:
-            warnings.warn(
-                "Best performing initialization did not converge. Try different init parameters, or increase "
-                "max_iter, tol, or check for degenerate data.",
-                convergence_warning(),
-                stacklevel=3,
-            )
+            cure = "try different init parameters, or increase max_iter, tol, or check for degenerate data."
+            found = "Best performing initialization did not converge."
+            warnings.warn(marked(convergence_warning(), "W301", found, cure), stacklevel=3)
 
     @property
     def params_family(self) -> Any:
@@ -319,7 +321,11 @@ class GaussianMixture(EstimatorProtocol):
         """`n_samples` draws grouped by component: X (n, D) float64 and labels int64 (n)."""
         self._check_is_fitted()
         if n_samples < 1:
-            raise ValueError(f"Invalid value for 'n_samples': {n_samples} . The sampling requires at least one sample.")
+            raise UsageError(
+                "E108",
+                f"Invalid value for 'n_samples': {n_samples} . The sampling requires at least one sample.",
+                "for example n_samples=1",
+            )
         # The draws are NumPy's, in scikit-learn's order, so that a seed gives the same rows in both.
         rng = check_random_state(self.random_state)
         weights = np.asarray(self.weights_, np.float64)
