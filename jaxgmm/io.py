@@ -66,9 +66,9 @@ def save(path: str | os.PathLike[str], model: Any, *, force: bool = False) -> Pa
     if not path.name:
         raise UsageError("E124", f"{str(path)!r} is no file name", "give one such as model.npz")
     path = path if path.suffix else path.with_name(path.name + ".npz")
-    if path.is_dir():
+    if os.path.isdir(path):
         raise UsageError("E124", f"{path} is a directory", "give the name of a file in it")
-    if path.exists() and not force:
+    if os.path.exists(path) and not force:
         raise UsageError(
             "E125", f"{path} exists", "replace it with --force (in Python force=True) or choose another name"
         )
@@ -106,7 +106,7 @@ def load(path: str | os.PathLike[str]) -> Model:
     jaxgmm._status.DataError: no/such/model.npz does not exist, nor does its directory; correct the path [E401]
     """
     path = Path(path)
-    if not path.suffix and not path.exists() and path.name:
+    if not path.suffix and not os.path.exists(path) and path.name:
         path = path.with_name(path.name + ".npz")
     header, arrays = _read(path)
     try:
@@ -217,7 +217,7 @@ def _array(path: Path, archive: zipfile.ZipFile, name: str) -> np.ndarray:
 
 def _check_is_archive(path: Path) -> None:
     """Refuse what is plainly no archive, with the nearest file name for one that is missing."""
-    if path.is_dir():
+    if os.path.isdir(path):
         raise DataError("E402", f"{path} is a directory", "name a model file in it")
     try:
         with open(path, "rb") as handle:
@@ -231,7 +231,9 @@ def _check_is_archive(path: Path) -> None:
         hint = nearest(path.name, names) or "correct the path"
         raise DataError("E401", f"{path} does not exist", hint) from None
     except OSError as error:
-        raise DataError("E403", f"{path} cannot be read ({error.strerror})", "check its permissions") from None
+        raise DataError(
+            "E403", f"{path} cannot be read ({error.strerror})", "check its permissions and its name"
+        ) from None
     if not magic:
         raise DataError("E404", f"{path} is empty", _AGAIN)
     if magic != b"PK\x03\x04":

@@ -121,8 +121,9 @@ def warn_of_status(model: Model, console: Console) -> None:
         console.fault(code, f"the fit is kept, but it is {cause(status)}", cure(status))
     empty = np.flatnonzero(np.asarray(model.params.weights) == 0)
     if len(empty):
+        left = model.n_components - len(empty)
         found = f"component {empty[0]} has lost all its rows"
-        console.fault("W303", found, f"ask for {model.n_components - len(empty)} components")
+        console.fault("W303", found, f"ask for {left} component{'s' * (left != 1)}")
     n = len(model.meta.get("diagnoses") or ())
     if n:
         found = f"{n} component{'s are' if n > 1 else ' is'} degenerate"

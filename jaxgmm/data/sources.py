@@ -148,7 +148,7 @@ def _split_member(source: str) -> tuple[Path, str | None]:
 
 
 def _first_bytes(path: Path, source: str) -> bytes:
-    if path.is_dir():
+    if os.path.isdir(path):  # unlike Path.is_dir, no error for a name that is too long
         raise DataError("E402", f"{source} is a directory", "name a file in it")
     try:
         with open(path, "rb") as handle:
@@ -159,7 +159,9 @@ def _first_bytes(path: Path, source: str) -> bytes:
         hint = nearest(path.name, sorted(os.listdir(path.parent)))
         raise DataError("E401", f"{source} does not exist", hint or "correct the path") from None
     except OSError as error:
-        raise DataError("E403", f"{source} cannot be read: {error.strerror}", "check its permissions") from None
+        raise DataError(
+            "E403", f"{source} cannot be read: {error.strerror}", "check its permissions and its name"
+        ) from None
     if not magic:
         raise DataError("E404", f"{source} is empty", "give a file with one sample per row")
     return magic
