@@ -16,6 +16,8 @@ import numpy as np
 
 from jaxgmm._status import DataError, UsageError
 
+MAX_COUNT = 2**31 - 1
+
 
 def is_traced(*trees: Any) -> bool:
     """Whether the call happens inside the caller's own jit, vmap or grad.
@@ -187,6 +189,8 @@ def check_count(value: Any, name: str, minimum: int = 1) -> int:
         raise UsageError(
             "E108", f"{name} must be at least {minimum}, got {number}", f"for example {name}={max(minimum, 1)}"
         )
+    if number > MAX_COUNT:
+        raise UsageError("E108", f"{name} must be at most {MAX_COUNT}, got {number}", f"for example {name}=1000")
     return number
 
 

@@ -168,6 +168,8 @@ def sample(params: GMMParams, key: Any, n_samples: int) -> tuple[Any, Any]:
     if is_traced(params, key):
         return _sampling.sample(params, key, n_samples)
     n_samples = check_count(n_samples, "n_samples")
+    # What does not fit is a MemoryError here; under XLA it would end the process.
+    np.empty((2, next_power_of_two(n_samples), params.n_features + params.n_components), params.dtype)
     with precision_context(params.dtype):
         # Drawn in powers of two and cut, so that a new n_samples rarely compiles.
         drawn = _compiled_sample(

@@ -283,6 +283,8 @@ def _sets_of(datasets: Any, groups: Any, sample_weight: Any) -> tuple[tuple[Any,
         raise UsageError(
             "E148", "datasets is one table", "say which rows belong together with groups, or give a list of tables"
         )
+    if not isinstance(datasets, Iterable):
+        raise UsageError("E148", f"datasets is {datasets!r}", "give a list of tables, or one table and groups")
     tables = [_as_table(x, f"datasets[{i}]") for i, x in enumerate(datasets)]
     if not tables:
         raise UsageError("E140", "there are no data sets", "give at least one")
@@ -295,6 +297,8 @@ def _sets_of(datasets: Any, groups: Any, sample_weight: Any) -> tuple[tuple[Any,
                 "give every set the same columns",
             )
     keys, dtype = tuple(range(len(tables))), np.result_type(*{table.dtype for table in tables})
+    if sample_weight is not None and not isinstance(sample_weight, Iterable):
+        raise DataError("E220", f"sample_weight is {sample_weight!r}", "give one array per set")
     weights = None if sample_weight is None else _weights(list(sample_weight), tables, dtype)
     sets = prepare_sets(tables, weights, dtype)
     for i in np.flatnonzero(~np.isfinite(sets.offset).all(axis=1)).tolist():

@@ -17,7 +17,19 @@ import numpy as np
 import pytest
 
 import jaxgmm
-from jaxgmm import ConvergenceWarning, GaussianMixture, JaxgmmError, Model, fit, fit_many, io, make_params, save, sweep
+from jaxgmm import (
+    ConvergenceWarning,
+    GaussianMixture,
+    JaxgmmError,
+    Model,
+    fit,
+    fit_many,
+    functional,
+    io,
+    make_params,
+    save,
+    sweep,
+)
 from jaxgmm.__main__ import main
 from jaxgmm._catalogue import _TABLE, CATALOGUE, ENTRIES, GROUPS
 from jaxgmm._pytree import replace
@@ -25,7 +37,7 @@ from jaxgmm._status import DataError, FitError, Status, UsageError, marked
 from jaxgmm.cli import app, errors, fitting, info
 from jaxgmm.cli.options import COMMANDS
 from jaxgmm.cli.output import Console
-from jaxgmm.data import make_mixture
+from jaxgmm.data import make_mixture, read_table
 from jaxgmm.many import ManyResult
 from tests.helpers import D, K, N, messages
 from tests.test_io import rewrite
@@ -377,6 +389,56 @@ def test_an_estimator_that_does_not_converge_warns_with_a_code():
     assert warning.message.code == "W301"
     assert warning.message.help.startswith("try different init parameters")
     assert warning.category.__name__ == ConvergenceWarning.__name__
+
+
+@pytest.mark.parametrize(
+    ("code", "call"),
+    [
+        ("E108", lambda: GaussianMixture(K, random_state=-1).fit(X)),
+        ("E108", lambda: GaussianMixture(0).fit(X)),
+        ("E108", lambda: jaxgmm.sample(io.load("good.npz").params, 0, 10**20)),
+        ("E108", lambda: read_table("points.npy", columns=1.5)),
+        ("E148", lambda: fit_many(3, K, key=0)),
+        ("E201", lambda: GaussianMixture(K).fit([*X.astype(str).tolist()[:-1], ["1", "2", "three"]])),
+        ("E201", lambda: GaussianMixture(K, means_init="a").fit(X)),
+        ("E206", lambda: GaussianMixture(K).fit([[1.0], [1.0, 2.0]])),
+        ("E220", lambda: fit_many([X], K, key=0, sample_weight=3)),
+    ],
+)
+def test_what_numpy_would_say_otherwise(files, monkeypatch, code, call):
+    monkeypatch.chdir(files)
+    with pytest.raises(ValueError, match=rf"\[{code}\]$"):
+        call()
+
+
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [
+        ("fit " + "x" * 300 + ".npy -n 3", "E403"),
+        ("summary " + "x" * 300, "E403"),
+        ("fit points.npy -n " + "9" * 5000, "E108"),
+        ("sample good.npz -n 99999999999", "E108"),
+        ("sweep points.npy --candidates 1-300000000", "E108"),
+        ("generate blobs --std 1e308", "E108"),
+        ("generate cube --n-per-corner 99999999999999999999999999", "E108"),
+        ("run nul.toml", "E108"),
+    ],
+    ids=lambda value: value[:20],
+)
+def test_extremes_are_refused_not_a_bug(files, monkeypatch, capsys, line, code):
+    monkeypatch.chdir(files)
+    Path("nul.toml").write_text('[data]\npath = "a\\u0000b"\n[fit]\nn_components = 3\n')
+    assert main(line.split()) == CATALOGUE[code].group.exit_code
+    _, err = capsys.readouterr()
+    assert f"error[{code}]" in err
+    assert "Traceback" not in err
+
+
+def test_more_rows_than_memory_are_refused_before_they_are_drawn(monkeypatch):
+    monkeypatch.setattr(functional, "_compiled_sample", lambda *_, **__: pytest.fail("XLA would end the process"))
+    wide = make_params([1.0], np.zeros((1, 2000)), np.ones((1, 2000)), "diag")
+    with pytest.raises(MemoryError):
+        jaxgmm.sample(wide, 0, 2**31 - 1)
 
 
 def test_a_fit_error_keeps_its_stop_code_when_copied():

@@ -9,6 +9,11 @@ from typing import Any
 
 from jaxgmm._status import nearest
 
+# Beyond these nothing can be computed: indices are 32-bit, and squares are needed of every number.
+MAX_WHOLE = 2**32 - 1
+MAX_NUMBER = 1e150
+MAX_SPAN = 10_000
+
 
 class Refused(ValueError):
     """A value that an option does not take: its code, a sentence that begins with "must", and a cure or nothing."""
@@ -51,8 +56,12 @@ class Kind:
         return json.dumps(self.example)
 
 
-class Text(Kind):
-    """Any text."""
+class Code(Kind):
+    """The code of an error or a warning."""
+
+    what = "a code"
+    metavar = "CODE"
+    example = "E203"
 
 
 class PathName(Kind):
@@ -61,6 +70,11 @@ class PathName(Kind):
     what = "a file name"
     metavar = "FILE"
     example = "points.npy"
+
+    def check(self, value: Any) -> Any:
+        if "\0" in super().check(value):
+            raise self.refusal(value)
+        return value
 
 
 class Switch(Kind):
@@ -87,7 +101,7 @@ class Whole(Kind):
         self.what = f"a whole number {limits}"
 
     def read(self, text: Any) -> Any:
-        if not re.fullmatch(r"[+-]?\d+", text.strip()):
+        if not re.fullmatch(r"[+-]?\d{1,30}", text.strip()):
             raise self.refusal(text)
         return self.check(int(text))
 
@@ -96,6 +110,8 @@ class Whole(Kind):
             raise self.refusal(value)
         if self.maximum is not None and value > self.maximum:
             raise self.refusal(value)
+        if value > MAX_WHOLE:
+            raise Refused("E108", f"must be at most {MAX_WHOLE}, got {value}")
         return value
 
 
@@ -111,15 +127,21 @@ class Number(Kind):
 
     def read(self, text: Any) -> Any:
         try:
-            return self.check(float(text))
+            number = float(text)
         except ValueError:
             raise self.refusal(text) from None
+        return self._within(number, text)
 
     def check(self, value: Any) -> Any:
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise self.refusal(value)
-        if value < 0 and not self.signed:
-            raise self.refusal(value)
+        return self._within(value, value)
+
+    def _within(self, value: Any, shown: Any) -> float:
+        if value != value or abs(value) == math.inf or (value < 0 and not self.signed):
+            raise self.refusal(shown)
+        if abs(value) > MAX_NUMBER:
+            raise Refused("E108", f"must be at most {MAX_NUMBER:g}, got {shown!r}")
         return float(value)
 
 
@@ -236,7 +258,7 @@ class Counts(Kind):
     def read(self, text: Any) -> Any:
         counts: list[int] = []
         for part in text.split(","):
-            match = re.fullmatch(r"(-?\d+)(?:(?:-|:|\.\.)(-?\d+))?", part.strip())
+            match = re.fullmatch(r"(-?\d{1,30})(?:(?:-|:|\.\.)(-?\d{1,30}))?", part.strip())
             if match is None:
                 raise self.refusal(text)
             counts += span(int(match[1]), int(match[2] or match[1]))
@@ -270,6 +292,8 @@ class Range(Kind):
 
 def span(first: int, last: int, cure: str = "") -> list[int]:
     """first, first + 1, ..., last; refused when the range runs the wrong way round."""
+    if last - first >= MAX_SPAN:
+        raise Refused("E108", f"must hold at most {MAX_SPAN} counts, got {first} to {last}", "narrow the range")
     if first > last:
         raise Refused("E108", f"must run upwards, got {first} to {last}", f"write {cure or f'{last}-{first}'}")
     return list(range(first, last + 1))

@@ -9,6 +9,7 @@ from typing import Any
 from jaxgmm.cli.kinds import (
     Choice,
     Choices,
+    Code,
     Column,
     Columns,
     Counts,
@@ -18,7 +19,6 @@ from jaxgmm.cli.kinds import (
     PathName,
     Range,
     Switch,
-    Text,
     Whole,
     Wholes,
 )
@@ -318,7 +318,7 @@ ERRORS = Command(
     "errors:errors",
     "explain the code of an error or a warning, or list them all",
     (
-        Option("code", Text(), "such as E203"),
+        Option("code", Code(), "such as E203"),
         Option("long", Switch(), "every code with its explanation", False),
         *_TALK,
     ),

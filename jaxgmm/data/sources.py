@@ -10,7 +10,7 @@ import re
 import sys
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from tokenize import TokenError
 from typing import Any
@@ -319,7 +319,7 @@ def _choose(
 
 
 def _indices(keys: Sequence[ColumnKey] | ColumnKey, names: Sequence[str], source: str) -> list[int]:
-    listed: Sequence[ColumnKey] = [keys] if isinstance(keys, (str, int, np.integer)) else keys
+    listed: Sequence[ColumnKey] = keys if isinstance(keys, Iterable) and not isinstance(keys, str) else [keys]
     return [index for key in listed for index in _index(key, names, source)]
 
 
@@ -337,7 +337,7 @@ def _index(key: ColumnKey, names: Sequence[str], source: str) -> Sequence[int]:
             raise UsageError("E133", f"{source}: columns {named} are all called {key!r}", "use the number instead")
         if named:
             return named
-        match = re.fullmatch(r"(\d+)(?:-(\d+))?", key.strip())
+        match = re.fullmatch(r"(\d{1,18})(?:-(\d{1,18}))?", key.strip())
         if match is None:
             listed = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
             raise UsageError(
@@ -347,7 +347,12 @@ def _index(key: ColumnKey, names: Sequence[str], source: str) -> Sequence[int]:
             )
         span = range(int(match[1]), int(match[2] or match[1]) + 1)
     else:
-        span = range(operator.index(key), operator.index(key) + 1)
+        try:
+            span = range(operator.index(key), operator.index(key) + 1)
+        except TypeError:
+            raise UsageError(
+                "E108", f"a column is a name or a number, not {key!r}", "for example columns=[0, 1]"
+            ) from None
     if not span or span[0] < 0 or span[-1] >= len(names):
         raise UsageError("E130", f"{source}: there is no column {key!r}", f"they are numbered 0 to {len(names) - 1}")
     return span

@@ -30,6 +30,7 @@ from jaxgmm.estimators._protocol import (
     require_choice,
     require_integer,
     require_real,
+    to_numeric,
     validate_data,
     validate_sample_weight,
 )
@@ -152,7 +153,7 @@ class GaussianMixture(EstimatorProtocol):
             value = getattr(self, f"{name}_init")
             if value is None:
                 continue
-            array = np.asarray(value, np.float64)
+            array = to_numeric(value, f"{name}_init").astype(np.float64, copy=False)
             label = f"{self.covariance_type} precision" if name == "precisions" else name
             if array.shape != shape:
                 raise DataError(

@@ -108,6 +108,8 @@ def check_random_state(seed: Any) -> np.random.RandomState:
     if seed is None or seed is np.random:
         return np.random.mtrand._rand
     if isinstance(seed, Integral):
+        if not 0 <= int(seed) < 2**32:
+            raise UsageError("E108", f"Seed must be between 0 and 2**32 - 1, got {seed}", "for example random_state=0")
         return np.random.RandomState(int(seed))
     if isinstance(seed, np.random.RandomState):
         return seed
@@ -180,7 +182,7 @@ def _check_feature_names(estimator: Any, x: Any, *, reset: bool) -> None:
     raise DataError("E213", text.rstrip(), "give the columns that the estimator was fitted on, in that order")
 
 
-def _to_numeric(x: Any, name: str) -> np.ndarray:
+def to_numeric(x: Any, name: str) -> np.ndarray:
     """A native float32 or float64 array from anything dense and numeric."""
     if hasattr(x, "toarray") and hasattr(x, "nnz"):
         raise marked(
@@ -192,7 +194,10 @@ def _to_numeric(x: Any, name: str) -> np.ndarray:
             ),
             f"pass {name}.toarray()",
         )
-    array = np.asarray(x)
+    try:
+        array = np.asarray(x)
+    except ValueError as error:  # NumPy's words, which scikit-learn passes on
+        raise DataError("E206", str(error), "give every row the same length") from None
     if array.dtype.kind == "c":
         raise DataError("E202", f"Complex data not supported\n{array}", "pass real and imaginary part as two columns")
     if array.dtype.kind in "USV":
@@ -209,6 +214,8 @@ def _parse(array: np.ndarray, name: str) -> np.ndarray:
     """Object and string arrays become float64, or say which value cannot."""
     try:
         return array.astype(np.float64)
+    except ValueError as error:
+        raise DataError("E201", f"{error} in {name}", "drop or encode such columns first") from None
     except TypeError as error:
         found = next((v for v in array.ravel() if not reads_as_number(v)), None)
         raise marked(
@@ -244,7 +251,7 @@ def validate_data(estimator: Any, x: Any, *, reset: bool, min_samples: int = 1) 
     """Data as a finite 2-D native float array, with scikit-learn's errors; remembers shape and names at fit."""
     owner = type(estimator).__name__
     _check_feature_names(estimator, x, reset=reset)
-    array = _to_numeric(x, "X")
+    array = to_numeric(x, "X")
     reshape = (
         "reshape your data either using array.reshape(-1, 1) if your data has a single feature or "
         "array.reshape(1, -1) if it contains a single sample."
@@ -290,7 +297,7 @@ def validate_sample_weight(estimator: Any, sample_weight: Any, n_samples: int, d
         return np.ones(n_samples, dtype)
     if isinstance(sample_weight, Real):
         sample_weight = np.full(n_samples, sample_weight)
-    weight = _to_numeric(sample_weight, "sample_weight")
+    weight = to_numeric(sample_weight, "sample_weight")
     if weight.ndim != 1:
         raise DataError(
             "E220", f"Sample weights must be 1D array or scalar, got {weight.ndim}D array.", "give one weight a row"
