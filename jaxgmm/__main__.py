@@ -11,7 +11,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the shell.
 
     argv: the words after the program's name; None takes those of the process.
-    Returns the exit code: 0 done, 1 no fit or a bug, 2 usage, 3 data, 130 interrupted.
+    Returns the exit code: 0 done, 1 no fit or a bug, 2 usage, 3 data, 4 not accepted by ``--strict``, 130
+    interrupted.
     """
     from jaxgmm.cli.app import INTERRUPTED, run
 

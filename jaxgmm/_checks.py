@@ -16,6 +16,8 @@ import numpy as np
 
 from jaxgmm._status import DataError, UsageError
 
+MAX_COUNT = 2**31 - 1
+
 
 def is_traced(*trees: Any) -> bool:
     """Whether the call happens inside the caller's own jit, vmap or grad.
@@ -39,7 +41,7 @@ def _as_float(array: np.ndarray, name: str) -> np.ndarray:
         array = array.astype(np.float32)
     kind = array.dtype.kind
     if kind == "c":
-        raise DataError(f"{name} is complex; use its real part, or real and imaginary part as two columns")
+        raise DataError("E202", f"{name} is complex", "use its real part, or real and imaginary part as two columns")
     if kind in "OSUVMm":
         try:
             if kind in "SUVMm":
@@ -49,7 +51,7 @@ def _as_float(array: np.ndarray, name: str) -> np.ndarray:
             values = array.ravel().tolist()
             found = next((repr(v) for v in values if not reads_as_number(v)), repr(values[0]) if values else "nothing")
             raise DataError(
-                f"{name} must hold numbers, but contains {found[:60]}; drop or encode such columns first"
+                "E201", f"{name} must hold numbers, but contains {found[:60]}", "drop or encode such columns first"
             ) from None
         return converted
     if kind in "iub":
@@ -74,13 +76,17 @@ def as_float_array(value: Any, name: str) -> np.ndarray:
 
 def _to_array(x: Any, name: str) -> np.ndarray:
     if hasattr(x, "toarray") and hasattr(x, "nnz"):
-        raise DataError(f"{name} is a sparse matrix; mixtures need dense data: pass {name}.toarray()")
+        raise DataError("E204", f"{name} is a sparse matrix", f"mixtures need dense data: pass {name}.toarray()")
     if isinstance(x, np.ma.MaskedArray) and np.ma.is_masked(x):
-        raise DataError(f"{name} has {int(np.ma.count_masked(x))} masked values; fill or drop those rows first")
+        raise DataError(
+            "E205", f"{name} has {int(np.ma.count_masked(x))} masked values", "fill or drop those rows first"
+        )
     try:
         array = np.asarray(x)
     except ValueError as error:
-        raise DataError(f"{name} is not a rectangular table ({error}); give every row the same length") from None
+        raise DataError(
+            "E206", f"{name} is not a rectangular table ({error})", "give every row the same length"
+        ) from None
     return array
 
 
@@ -94,18 +100,23 @@ def check_data(
     array = _to_array(x, name)
     if array.ndim != 2:
         cure = f"pass {name}.reshape(-1, 1) for one feature" if array.ndim == 1 else "pass one row per sample"
-        raise DataError(f"{name} must be 2-D (rows, columns), got shape {array.shape}; {cure}")
+        raise DataError("E207", f"{name} must be 2-D (rows, columns), got shape {array.shape}", cure)
     if array.shape[1] == 0:
-        raise DataError(f"{name} has no columns (shape {array.shape}); give at least one feature")
+        raise DataError("E208", f"{name} has no columns (shape {array.shape})", "give at least one feature")
     if array.shape[0] < min_rows:
         raise DataError(
-            f"{name} has {array.shape[0]} row{'s' * (array.shape[0] != 1)}, but {needed_for} needs at least "
-            f"{min_rows}; add rows or ask for fewer components"
+            "E209",
+            (
+                f"{name} has {array.shape[0]} row{'s' * (array.shape[0] != 1)}, but {needed_for} needs at "
+                f"least {min_rows}"
+            ),
+            "add rows or ask for fewer components",
         )
     if n_features is not None and array.shape[1] != n_features:
         raise DataError(
-            f"{name} has {array.shape[1]} columns, but the model was fitted on {n_features}; "
-            f"give the same columns in the same order"
+            "E210",
+            f"{name} has {array.shape[1]} columns, but the model was fitted on {n_features}",
+            "give the same columns in the same order",
         )
     array = _as_float(array, name)
     check_finite(array, name)
@@ -125,8 +136,9 @@ def check_finite(array: np.ndarray, name: str) -> None:
     value = "NaN" if np.isnan(array[place]) else "infinity"
     rows = int(bad.any(axis=tuple(range(1, array.ndim))).sum()) if array.ndim > 1 else int(bad.sum())
     raise DataError(
-        f"{name} contains {value} at {where} (counted from 0; {rows} row{'s' * (rows != 1)} affected); "
-        "drop or impute such rows"
+        "E203",
+        f"{name} contains {value} at {where} (counted from 0; {rows} row{'s' * (rows != 1)} affected)",
+        "drop or impute such rows",
     )
 
 
@@ -138,20 +150,27 @@ def check_weights(sample_weight: Any, n_samples: int, dtype: Any) -> np.ndarray:
     if weight.ndim == 2 and weight.shape[1] == 1:
         weight = weight[:, 0]
     if weight.shape != (n_samples,):
-        raise DataError(f"sample_weight has shape {weight.shape}, but x has {n_samples} rows; give one weight a row")
+        raise DataError(
+            "E220", f"sample_weight has shape {weight.shape}, but x has {n_samples} rows", "give one weight a row"
+        )
     check_finite(weight, "sample_weight")
     if (weight < 0).any():
         row = int(np.argmax(weight < 0))
-        raise DataError(f"sample_weight is negative ({weight[row]:g}) at row {row}; weights must be at least 0")
+        raise DataError(
+            "E221",
+            f"sample_weight is negative ({weight[row]:g}) at row {row}",
+            "weights must be at least 0",
+        )
     if not weight.any():
-        raise DataError("sample_weight is zero for every row; at least one row must count")
+        raise DataError("E222", "sample_weight is zero for every row", "at least one row must count")
     with np.errstate(over="ignore", under="ignore"):
         converted = weight.astype(dtype, copy=False)
         total = converted.sum()
     if not (np.isfinite(total) and total > 0):
         raise DataError(
-            f"sample_weight goes up to {weight.max():g}, which {np.dtype(dtype).name} cannot hold or sum up; "
-            "divide the weights by their mean"
+            "E223",
+            f"sample_weight goes up to {weight.max():g}, which {np.dtype(dtype).name} cannot hold or sum up",
+            "divide the weights by their mean",
         )
     return converted
 
@@ -163,9 +182,15 @@ def check_count(value: Any, name: str, minimum: int = 1) -> int:
             raise TypeError
         number = operator.index(value)
     except TypeError:
-        raise UsageError(f"{name} must be a whole number, got {value!r}") from None
+        raise UsageError(
+            "E108", f"{name} must be a whole number, got {value!r}", f"for example {name}={max(minimum, 1)}"
+        ) from None
     if number < minimum:
-        raise UsageError(f"{name} must be at least {minimum}, got {number}")
+        raise UsageError(
+            "E108", f"{name} must be at least {minimum}, got {number}", f"for example {name}={max(minimum, 1)}"
+        )
+    if number > MAX_COUNT:
+        raise UsageError("E108", f"{name} must be at most {MAX_COUNT}, got {number}", f"for example {name}=1000")
     return number
 
 
@@ -174,21 +199,26 @@ def check_rows_for(n_components: int, weight: np.ndarray) -> None:
     rows = int(np.count_nonzero(weight))
     if rows < n_components:
         raise DataError(
-            f"x has {rows} row{'s' * (rows != 1)} (of positive weight), fewer than n_components={n_components}; "
-            f"ask for at most {rows} component{'s' * (rows != 1)}"
+            "E211",
+            f"x has {rows} row{'s' * (rows != 1)} (of positive weight), fewer than n_components={n_components}",
+            f"ask for at most {rows} component{'s' * (rows != 1)}",
         )
 
 
 def check_key(key: Any, why: str) -> jax.Array:
     """A JAX random key from a key, a legacy key array or an integer seed."""
     if key is None:
-        raise UsageError(f"{why} draws random numbers; pass key=jax.random.key(0), or an integer seed")
+        raise UsageError("E141", f"{why} draws random numbers", "pass key=jax.random.key(0), or an integer seed")
     if isinstance(key, (int, np.integer)) and not isinstance(key, bool):
         return jax.random.key(int(key) % 2**32)
     if isinstance(key, jax.Array) and jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key):
         if key.shape == ():
             return key
-        raise UsageError(f"key must be one random key, got an array of shape {key.shape}; pass one of them")
+        raise UsageError("E142", f"key must be one random key, got an array of shape {key.shape}", "pass one of them")
     if getattr(key, "shape", None) == (2,) and np.dtype(key.dtype) == np.uint32:
         return jax.random.wrap_key_data(jnp.asarray(key))
-    raise UsageError(f"key must be a JAX random key or an integer seed, got {type(key).__name__}")
+    raise UsageError(
+        "E142",
+        f"key must be a JAX random key or an integer seed, got {type(key).__name__}",
+        "for example key=jax.random.key(0), or key=0",
+    )

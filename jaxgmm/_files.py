@@ -35,7 +35,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
         os.replace(part, target)
     except OSError as error:
         cure = "free some space or choose another place" if target.parent.is_dir() else "create its directory first"
-        raise DataError(f"{path} cannot be written ({error.strerror or error}); {cure}") from None
+        raise DataError("E440", f"{path} cannot be written ({error.strerror or error})", cure) from None
     finally:
         with contextlib.suppress(OSError):
             part.unlink()

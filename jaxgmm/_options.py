@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from jaxgmm._pytree import pytree
-from jaxgmm._status import UsageError, nearest
+from jaxgmm._status import UsageError, choose
 
 TOL_KINDS = ("change", "aitken")
 REG_KINDS = ("relative", "absolute")
@@ -62,11 +62,11 @@ def em_options(
     """Checked options as scalars of the computing dtype; `UsageError` says which value cannot be used."""
     for name, value in (("tol", tol), ("tol_mean", tol_mean), ("reg_covar", reg_covar), ("max_iter", max_iter)):
         if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
-            raise UsageError(f"{name} must be a number, got {value!r}")
+            raise UsageError("E108", f"{name} must be a number, got {value!r}", f"for example {name}=1e-6")
         if not (np.isfinite(value) and value >= 0):
-            raise UsageError(f"{name} must be finite and at least 0, got {value!r}")
+            raise UsageError("E108", f"{name} must be finite and at least 0, got {value!r}", f"for example {name}=1e-6")
     if int(max_iter) != max_iter:
-        raise UsageError(f"max_iter must be a whole number, got {max_iter!r}")
+        raise UsageError("E108", f"max_iter must be a whole number, got {max_iter!r}", "for example max_iter=1000")
     return EMOptions(
         tol=np.asarray(tol, dtype),
         tol_mean=np.asarray(tol_mean, dtype),
@@ -90,7 +90,7 @@ def default_reg_covar(reg_covar: float | None, prior: Any) -> float:
 def check_choice(value: Any, name: str, choices: Sequence[str]) -> str:
     """One of the `choices`; `UsageError` names the nearest of them."""
     if value not in choices:
-        raise UsageError(f"unknown {name} {value!r}{nearest(str(value), choices)}; choose one of {', '.join(choices)}")
+        raise UsageError("E109", f"unknown {name} {value!r}", choose(value, choices))
     return str(value)
 
 

@@ -57,7 +57,7 @@ def fingerprint(x: np.ndarray) -> str:
     """
     x = np.asarray(x)
     if x.dtype.hasobject:
-        raise DataError(f"an array of {x.dtype} has no fingerprint; convert it to numbers first")
+        raise DataError("E201", f"an array of {x.dtype} has no fingerprint", "convert it to numbers first")
     dtype = x.dtype.newbyteorder("<")
     digest = hashlib.sha256(f"{x.shape} {dtype.descr}".encode())
     rows = np.atleast_1d(x)
@@ -75,5 +75,7 @@ def plain(value: Any, name: str = "meta") -> Any:
     if isinstance(value, (list, tuple)):
         return [plain(item, name) for item in value]
     if not isinstance(value, (bool, int, float, str, type(None))):
-        raise UsageError(f"{name} is a {type(value).__name__}, which a model file cannot hold; use numbers or text")
+        raise UsageError(
+            "E145", f"{name} is a {type(value).__name__}, which a model file cannot hold", "use numbers or text"
+        )
     return None if isinstance(value, float) and not math.isfinite(value) else value

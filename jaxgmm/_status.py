@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Sequence
+from typing import Any, TypeVar
+
+from jaxgmm._catalogue import CATALOGUE
 
 
 class Status(enum.IntEnum):
@@ -39,27 +42,58 @@ _CURE: dict[Status, str] = {
 }
 
 
+def cause(status: int) -> str:
+    """What happened, by a stop code."""
+    return _CAUSE[Status(int(status))]
+
+
+def cure(status: int) -> str:
+    """What to do about a stop code."""
+    return _CURE.get(Status(int(status)), "try another start")
+
+
 def describe(status: int) -> str:
     """The sentence for a stop code of a state that is returned: what happened, what is returned, what to do."""
     code = Status(int(status))
     kept = "; the best sound state is returned" if code > Status.MAX_ITER else ""
-    cure = f"; {_CURE[code]}" if code in _CURE else ""
-    return f"{_CAUSE[code]}{kept}{cure}"
+    return f"{cause(code)}{kept}" + (f"; {cure(code)}" if code in _CURE else "")
 
 
-def describe_failure(status: int, details: Sequence[str] = ()) -> str:
-    """The sentence for a stop code that left nothing to return."""
-    code = Status(int(status))
-    parts = [f"{_CAUSE[code]} at the very start", *details, _CURE.get(code, "try another start")]
-    return "; ".join(parts)
+def sentence(code: str, found: str, help: str) -> str:
+    """``found; help [code]``, which is what an error or a warning is as text. KeyError for a code without an entry."""
+    join = f" {_capital(help)}" if found.endswith((".", "!", "?")) else f"; {help}"
+    return f"{found}{join} [{CATALOGUE[code].code}]"
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 class JaxgmmError(Exception):
-    """Base of every error this package raises on purpose."""
+    """Base of every error this package raises on purpose.
+
+    code: the kind of fault, explained by ``jaxgmm errors CODE`` and in ERRORS.md; it stays the same when a message is
+    reworded. found: what was found. help: one thing to do about it. As text: ``found; help [code]``.
+
+    >>> from jaxgmm import make_params
+    >>> try:
+    ...     make_params([0.5, 0.6], [[0.0], [1.0]], [[1.0], [1.0]], "diag")
+    ... except JaxgmmError as error:
+    ...     error.code, error.help
+    ('E242', 'divide them by their sum')
+    """
+
+    def __init__(self, code: str, found: str, help: str) -> None:
+        super().__init__(code, found, help)
+        self.code, self.found, self.help = code, found, help
+        self._text = sentence(code, found, help)
+
+    def __str__(self) -> str:
+        return self._text
 
 
 class UsageError(JaxgmmError, ValueError):
-    """An option, flag or configuration key that cannot be used; the shell exits with 2."""
+    """An option, flag, argument or configuration key that cannot be used; the shell exits with 2."""
 
 
 class DataError(JaxgmmError, ValueError):
@@ -69,18 +103,44 @@ class DataError(JaxgmmError, ValueError):
 class FitError(JaxgmmError, ValueError):
     """No start led to a usable model; `status` is the stop code of the best one. The shell exits with 1."""
 
-    def __init__(self, message: str, status: Status) -> None:
-        super().__init__(message)
+    def __init__(self, code: str, found: str, help: str, status: Status) -> None:
+        super().__init__(code, found, help)
+        self.args = (*self.args, status)  # so that a copy, such as one from another process, is made of all four
         self.status = status
 
 
 class ConvergenceWarning(UserWarning):
-    """A fit was returned that did not converge."""
+    """A fit was returned that did not converge; `code`, `found` and `help` as in `JaxgmmError`."""
+
+    code: str
+    found: str
+    help: str
+
+
+Marked = TypeVar("Marked", bound=Exception)
+
+
+def marked(kind: type[Marked], code: str, found: str, help: str) -> Marked:
+    """An error or a warning of another package's class, with `code`, `found` and `help` like those of our own."""
+    error = kind(sentence(code, found, help))
+    vars(error).update(code=code, found=found, help=help)
+    return error
 
 
 def nearest(word: str, known: Sequence[str]) -> str:
-    """``"; did you mean 'tol'?"``, or an empty string when nothing known is close to `word`."""
+    """``"did you mean 'tol'?"``, or an empty string when nothing known is close to `word`."""
     import difflib
 
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    return f"; did you mean {close[0]!r}?" if close else ""
+    return f"did you mean {close[0]!r}?" if close else ""
+
+
+def choose(word: Any, known: Sequence[str], listed: Sequence[str] = ()) -> str:
+    """The cure for a `word` that is none of the known ones: the nearest, and the list (all known ones by default)."""
+    return suggest(word, known, f"choose one of {', '.join(listed or known)}")
+
+
+def suggest(word: Any, known: Sequence[str], otherwise: str) -> str:
+    """``"did you mean 'tol'? Otherwise ..."``: the nearest of the known words where one is near, and something else."""
+    near = nearest(str(word), known)
+    return f"{near} {_capital(otherwise)}" if near else otherwise

@@ -11,7 +11,7 @@ import numpy as np
 from jaxgmm._checks import check_count, check_data, check_key, check_rows_for, precision_context
 from jaxgmm._options import check_choice, default_reg_covar, em_options
 from jaxgmm._pytree import replace
-from jaxgmm._status import DataError, FitError, Status, UsageError, nearest
+from jaxgmm._status import DataError, FitError, Status, UsageError, choose
 from jaxgmm.covariance import get_family
 from jaxgmm.data.rows import Rows
 from jaxgmm.em.accelerate import MEMORY
@@ -34,12 +34,15 @@ def _check_init(
         check_params(init, n_features=rows.n_features)
         if get_family(init.covariance_type) is not get_family(covariance_type):
             raise UsageError(
-                f"init has covariance_type {init.covariance_type!r}, but {covariance_type!r} was asked for; "
-                "give both the same"
+                "E143",
+                f"init has covariance_type {init.covariance_type!r}, but {covariance_type!r} was asked for",
+                "give both the same",
             )
         if list(candidates) != [init.n_components]:
             raise UsageError(
-                f"init has {init.n_components} components, but n_components is {list(candidates)}; give both the same"
+                "E143",
+                f"init has {init.n_components} components, but n_components is {list(candidates)}",
+                "give both the same",
             )
         return [replace(init, covariance_type=get_family(covariance_type).name)], None
     method = get_start(init)
@@ -48,8 +51,12 @@ def _check_init(
         occupied = int(np.count_nonzero(count_orthants(rows)))
         if occupied < max(candidates):
             raise DataError(
-                f"the data occupy {occupied} orthants about their mean, fewer than the {max(candidates)} components "
-                f"asked for; ask for at most {occupied}, or use init='kmeans'"
+                "E212",
+                (
+                    f"the data occupy {occupied} orthants about their mean, fewer than the {max(candidates)} "
+                    "components asked for"
+                ),
+                f"ask for at most {occupied}, or use init='kmeans'",
             )
     if not method.random:
         return method.name, jax.random.split(jax.random.key(0), 1)
@@ -151,10 +158,12 @@ def _check_candidates(candidates: Iterable[int]) -> list[int]:
     if isinstance(candidates, (int, np.integer)):
         candidates = [int(candidates)]
     if not isinstance(candidates, Iterable):
-        raise UsageError(f"candidates must be component counts such as range(1, 11), got {candidates!r}")
+        raise UsageError(
+            "E108", f"candidates must be component counts, got {candidates!r}", "for example candidates=range(1, 11)"
+        )
     counts = [check_count(n, "each candidate number of components") for n in candidates]
     if not counts:
-        raise UsageError("candidates is empty; give component counts such as range(1, 11)")
+        raise UsageError("E140", "candidates is empty", "give component counts such as range(1, 11)")
     return sorted(set(counts))
 
 
@@ -196,14 +205,15 @@ def sweep(
     types: list[Any] = list(covariance_types) if isinstance(covariance_types, (list, tuple)) else [covariance_types]
     families = list(dict.fromkeys(get_family(name).name for name in types))
     if not families:
-        raise UsageError("covariance_types is empty; give at least one, such as 'full'")
+        raise UsageError("E140", "covariance_types is empty", "give at least one, such as 'full'")
     if criterion not in CRITERIA:
-        raise UsageError(
-            f"unknown criterion {criterion!r}{nearest(str(criterion), list(CRITERIA))}; "
-            f"choose one of {', '.join(CRITERIA)}"
-        )
+        raise UsageError("E109", f"unknown criterion {criterion!r}", choose(criterion, CRITERIA))
     if not isinstance(init, str):
-        raise UsageError("a sweep needs a start method by name: one set of starting parameters fits one count only")
+        raise UsageError(
+            "E143",
+            "a sweep needs a start method by name: one set of starting parameters fits one count only",
+            "for example init='kmeans'",
+        )
     rows = _checked_rows(x, max(counts), sample_weight)
     cells: list[tuple[str, int]] = []
     outcomes: list[FitResult | FitError] = []
@@ -236,7 +246,7 @@ def sweep(
         error = next((o for o in outcomes if isinstance(o, FitError)), None)
         if error is not None:
             raise error
-        raise UsageError(f"no candidate in {counts} has a {criterion}; try counts of at least 2")
+        raise UsageError("E111", f"no candidate in {counts} has a {criterion}", "try counts of at least 2")
     return SweepResult(cells=tuple(cells), fits=fits, failures=failures, values=values, criterion=criterion)
 
 

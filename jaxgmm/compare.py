@@ -33,8 +33,9 @@ def accuracy_up_to_relabelling(truth: Any, predicted: Any) -> float:
     a, b, (n_a, n_b) = _encode(truth, predicted, "truth", "predicted")
     if n_a * n_b > _MAX_CELLS:
         raise DataError(
-            f"the labellings have {n_a} and {n_b} different labels, too many to match; "
-            "give cluster labels, not measurements"
+            "E235",
+            f"the labellings have {n_a} and {n_b} different labels, too many to match",
+            "give cluster labels, not measurements",
         )
     from scipy.optimize import linear_sum_assignment  # comes with JAX; loaded late because it takes 0.2 s
 
@@ -102,7 +103,9 @@ def match_components(means_a: Any, means_b: Any) -> np.ndarray:
     """
     a, b = (check_data(m, name=name).astype(np.float64) for m, name in ((means_a, "means_a"), (means_b, "means_b")))
     if a.shape != b.shape:
-        raise DataError(f"means_a has shape {a.shape} and means_b {b.shape}; compare equal numbers of components")
+        raise DataError(
+            "E240", f"means_a has shape {a.shape} and means_b {b.shape}", "compare equal numbers of components"
+        )
     from scipy.optimize import linear_sum_assignment
 
     unit = max(np.abs(a).max(), np.abs(b).max()) or 1.0  # squares of 1e200 would overflow
@@ -121,7 +124,7 @@ def _encode(a: Any, b: Any, name_a: str, name_b: str) -> tuple[np.ndarray, np.nd
     (codes_a, n_a), (codes_b, n_b) = _codes(a, name_a), _codes(b, name_b)
     if len(codes_a) != len(codes_b):
         raise DataError(
-            f"{name_a} has {len(codes_a)} labels and {name_b} has {len(codes_b)}; give both for the same rows"
+            "E230", f"{name_a} has {len(codes_a)} labels and {name_b} has {len(codes_b)}", "give both for the same rows"
         )
     return codes_a, codes_b, (n_a, n_b)
 
@@ -131,9 +134,11 @@ def _codes(labels: Any, name: str) -> tuple[np.ndarray, int]:
         array = np.asarray(labels)
         found, codes = np.unique(array, return_inverse=True)
     except (TypeError, ValueError):
-        raise DataError(f"{name} mixes values that cannot be sorted; use one kind of label, such as text") from None
+        raise DataError(
+            "E231", f"{name} mixes values that cannot be sorted", "use one kind of label, such as text"
+        ) from None
     if array.ndim != 1:
-        raise DataError(f"{name} must hold one label a row, got shape {array.shape}; pass a 1-D array")
+        raise DataError("E230", f"{name} must hold one label a row, got shape {array.shape}", "pass a 1-D array")
     if not len(array):
-        raise DataError(f"{name} is empty; give at least one label")
+        raise DataError("E208", f"{name} is empty", "give at least one label")
     return codes.astype(np.int64), len(found)

@@ -168,6 +168,8 @@ def sample(params: GMMParams, key: Any, n_samples: int) -> tuple[Any, Any]:
     if is_traced(params, key):
         return _sampling.sample(params, key, n_samples)
     n_samples = check_count(n_samples, "n_samples")
+    # What does not fit is a MemoryError here; under XLA it would end the process.
+    np.empty((2, next_power_of_two(n_samples), params.n_features + params.n_components), params.dtype)
     with precision_context(params.dtype):
         # Drawn in powers of two and cut, so that a new n_samples rarely compiles.
         drawn = _compiled_sample(
@@ -202,15 +204,20 @@ def silhouette(x: Any, labels: Any, sample_weight: Any = None) -> float:
     rows = check_data(x)
     found, codes = np.unique(np.asarray(labels), return_inverse=True)
     if codes.shape != (len(rows),):
-        raise DataError(f"labels have shape {np.shape(labels)}, but x has {len(rows)} rows; give one label a row")
+        raise DataError(
+            "E230", f"labels have shape {np.shape(labels)}, but x has {len(rows)} rows", "give one label a row"
+        )
     if len(found) < 2:
-        raise DataError(f"the silhouette needs at least 2 clusters, got {len(found)}; choose another criterion")
+        raise DataError(
+            "E233", f"the silhouette needs at least 2 clusters, got {len(found)}", "choose another criterion"
+        )
     weight = check_weights(sample_weight, len(rows), rows.dtype)
     fraction = weight[(weight > 0) & (weight < 1)]
     if len(fraction):
         raise DataError(
-            f"the silhouette counts a weight as repetitions of its row, but found a weight of {fraction[0]:g}; "
-            "give whole numbers, or choose another criterion"
+            "E234",
+            f"the silhouette counts a weight as repetitions of its row, but found a weight of {fraction[0]:g}",
+            "give whole numbers, or choose another criterion",
         )
     with precision_context(rows.dtype):
         value = _compiled_silhouette(
@@ -251,6 +258,7 @@ def check_orthant_features(n_features: int) -> None:
     """Refuse the orthant count where 2^D is beyond reach."""
     if n_features > MAX_FEATURES:
         raise UsageError(
-            f"the orthant start counts 2^D orthants and x has D={n_features} columns, more than {MAX_FEATURES}; "
-            "use init='kmeans', or fewer columns"
+            "E144",
+            f"the orthant start counts 2^D orthants and x has D={n_features} columns, more than {MAX_FEATURES}",
+            "use init='kmeans', or fewer columns",
         )

@@ -38,11 +38,13 @@ def from_sklearn(estimator: Any) -> GMMParams:
     [[2.0]]
     """
     if not hasattr(estimator, "covariance_type"):
-        raise UsageError(f"{type(estimator).__name__} has no covariance_type; give a fitted GaussianMixture")
+        raise UsageError("E145", f"{type(estimator).__name__} has no covariance_type", "give a fitted GaussianMixture")
     names = ("weights_", "means_", "covariances_")
     missing = [name for name in names if not hasattr(estimator, name)]
     if missing:
-        raise UsageError(f"{type(estimator).__name__} has no {missing[0]}: it is not fitted; call fit(x) first")
+        raise UsageError(
+            "E146", f"{type(estimator).__name__} has no {missing[0]}: it is not fitted", "call fit(x) first"
+        )
     weights, means, covariances = (getattr(estimator, name) for name in names)
     return make_params(weights, means, covariances, estimator.covariance_type)
 
@@ -67,10 +69,14 @@ def to_sklearn(fitted: GMMParams | FitResult) -> Any:
     try:
         from sklearn.mixture import GaussianMixture
     except ImportError:
-        raise UsageError("to_sklearn needs scikit-learn; pip install 'jaxgmm[sklearn]'") from None
+        raise UsageError("E147", "to_sklearn needs scikit-learn", "pip install 'jaxgmm[sklearn]'") from None
     params = fitted.params if isinstance(fitted, FitResult) else fitted
     if not isinstance(params, GMMParams):
-        raise UsageError(f"to_sklearn takes GMMParams or a FitResult, got {type(fitted).__name__}")
+        raise UsageError(
+            "E145",
+            f"to_sklearn takes GMMParams or a FitResult, got {type(fitted).__name__}",
+            "pass the result of jaxgmm.fit, or its params",
+        )
     n_components, n_features = params.n_components, params.n_features
     with precision_context(np.float64):
         params = _as_sklearn_type(params)

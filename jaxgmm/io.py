@@ -64,12 +64,14 @@ def save(path: str | os.PathLike[str], model: Any, *, force: bool = False) -> Pa
     """
     path = Path(path)
     if not path.name:
-        raise UsageError(f"{str(path)!r} is no file name; give one such as model.npz")
+        raise UsageError("E124", f"{str(path)!r} is no file name", "give one such as model.npz")
     path = path if path.suffix else path.with_name(path.name + ".npz")
-    if path.is_dir():
-        raise UsageError(f"{path} is a directory; give the name of a file in it")
-    if path.exists() and not force:
-        raise UsageError(f"{path} exists; replace it with --force (in Python force=True) or choose another name")
+    if os.path.isdir(path):
+        raise UsageError("E124", f"{path} is a directory", "give the name of a file in it")
+    if os.path.exists(path) and not force:
+        raise UsageError(
+            "E125", f"{path} exists", "replace it with --force (in Python force=True) or choose another name"
+        )
     model = _as_model(model)
     header = {
         "schema": SCHEMA_VERSION,
@@ -101,17 +103,17 @@ def load(path: str | os.PathLike[str]) -> Model:
     >>> load("no/such/model.npz")
     Traceback (most recent call last):
         ...
-    jaxgmm._status.DataError: no/such/model.npz does not exist, nor does its directory; correct the path
+    jaxgmm._status.DataError: no/such/model.npz does not exist, nor does its directory; correct the path [E401]
     """
     path = Path(path)
-    if not path.suffix and not path.exists() and path.name:
+    if not path.suffix and not os.path.exists(path) and path.name:
         path = path.with_name(path.name + ".npz")
     header, arrays = _read(path)
     try:
         family = get_family(header["covariance_type"])
         columns = header["columns"]
         if columns is not None and not all(isinstance(name, str) for name in columns):
-            raise DataError("the columns of its header are not names")
+            raise DataError("E431", "the columns of its header are not names", _AGAIN)
         params = GMMParams(
             **{name: arrays[name] for name in ("weights", "means", "covariances")}, covariance_type=family.name
         )
@@ -120,11 +122,11 @@ def load(path: str | os.PathLike[str]) -> Model:
         )
         digest = header["digest"]
     except (DataError, UsageError) as error:
-        raise DataError(f"{path} holds no usable model: {error}") from None
+        raise DataError("E431", f"{path} holds no usable model: {error.found}", error.help) from None
     except (KeyError, TypeError, ValueError):
-        raise DataError(f"{path} has a damaged header; {_AGAIN}") from None
+        raise DataError("E407", f"{path} has a damaged header", _AGAIN) from None
     if digest != _digest(header, arrays):
-        raise DataError(f"{path} is not as it was written: its digest is another; {_AGAIN}")
+        raise DataError("E432", f"{path} is not as it was written: its digest is another", _AGAIN)
     return model
 
 
@@ -138,7 +140,9 @@ def _as_model(model: Any) -> Model:
         return Model.from_params(model)
     if not hasattr(model, "covariance_type"):
         raise UsageError(
-            f"cannot save a {type(model).__name__}; give a Model, a FitResult, GMMParams or a fitted GaussianMixture"
+            "E145",
+            f"cannot save a {type(model).__name__}",
+            "give a Model, a FitResult, GMMParams or a fitted GaussianMixture",
         )
     columns = getattr(model, "feature_names_in_", None)
     columns = None if columns is None else tuple(columns)
@@ -179,15 +183,15 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
             header = _parse_header(path, archive)
             missing = [name for name in _ARRAYS if f"{name}.npy" not in archive.namelist()]
             if missing:
-                raise DataError(f"{path} lacks the array {missing[0]!r}; {_AGAIN}")
+                raise DataError("E430", f"{path} lacks the array {missing[0]!r}", _AGAIN)
             arrays = {name: _array(path, archive, name) for name in _ARRAYS}
     except DataError:
         raise
     except _DAMAGE:
-        raise DataError(f"{path} is damaged or cut short; {_AGAIN}") from None
+        raise DataError("E407", f"{path} is damaged or cut short", _AGAIN) from None
     for name, array in arrays.items():
         if array.dtype.kind != "f":
-            raise DataError(f"{path} holds {array.dtype} in {name!r}, not floating-point numbers; {_AGAIN}")
+            raise DataError("E412", f"{path} holds {array.dtype} in {name!r}, not floating-point numbers", _AGAIN)
     return header, arrays
 
 
@@ -195,55 +199,62 @@ def _array(path: Path, archive: zipfile.ZipFile, name: str) -> np.ndarray:
     """One array of the archive, which takes no more memory than the file does, whatever the file claims."""
     entry = archive.getinfo(f"{name}.npy")
     if entry.compress_type != zipfile.ZIP_STORED:
-        raise DataError(f"{path} is compressed, which model files never are; save the model again")
+        raise DataError("E430", f"{path} is compressed, which model files never are", "save the model again")
     content = archive.read(entry)
     start = io.BytesIO(content)
     version = np.lib.format.read_magic(start)
     parse = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
     shape, is_fortran, dtype = parse(start)
     if dtype.hasobject:
-        raise DataError(f"{path} holds Python objects (a pickle) in {name!r}, which are never opened; save numbers")
+        raise DataError(
+            "E411", f"{path} holds Python objects (a pickle) in {name!r}, which are never opened", "save numbers"
+        )
     if len(content) - start.tell() != math.prod(shape) * dtype.itemsize:
-        raise DataError(f"{path} is damaged or cut short: {name!r} is not of the size it claims; {_AGAIN}")
+        raise DataError("E407", f"{path} is damaged or cut short: {name!r} is not of the size it claims", _AGAIN)
     values = np.frombuffer(content, dtype, offset=start.tell()).copy()
     return values.reshape(shape, order="F" if is_fortran else "C")
 
 
 def _check_is_archive(path: Path) -> None:
     """Refuse what is plainly no archive, with the nearest file name for one that is missing."""
-    if path.is_dir():
-        raise DataError(f"{path} is a directory; name a model file in it")
+    if os.path.isdir(path):
+        raise DataError("E402", f"{path} is a directory", "name a model file in it")
     try:
         with open(path, "rb") as handle:
             magic = handle.read(4)
     except FileNotFoundError:
         if not path.parent.is_dir():
-            raise DataError(f"{path} does not exist, nor does its directory; correct the path") from None
+            raise DataError("E401", f"{path} does not exist, nor does its directory", "correct the path") from None
         names: list[str] = []
         with contextlib.suppress(OSError):  # a directory may be entered but not listed
             names = sorted(os.listdir(path.parent))
-        hint = nearest(path.name, names) or "; correct the path"
-        raise DataError(f"{path} does not exist{hint}") from None
+        hint = nearest(path.name, names) or "correct the path"
+        raise DataError("E401", f"{path} does not exist", hint) from None
     except OSError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror}); check its permissions") from None
+        raise DataError(
+            "E403", f"{path} cannot be read ({error.strerror})", "check its permissions and its name"
+        ) from None
     if not magic:
-        raise DataError(f"{path} is empty; {_AGAIN}")
+        raise DataError("E404", f"{path} is empty", _AGAIN)
     if magic != b"PK\x03\x04":
-        raise DataError(f"{path} is no model file (.npz); give one written by jaxgmm.save or --output")
+        raise DataError("E430", f"{path} is no model file (.npz)", "give one written by jaxgmm.save or --output")
 
 
 def _parse_header(path: Path, archive: zipfile.ZipFile) -> dict[str, Any]:
     """The header as a dictionary of this version or an older one."""
     if "header.npy" not in archive.namelist():
         listed = ", ".join(name.removesuffix(".npy") for name in archive.namelist()[:5]) or "nothing"
-        raise DataError(f"{path} is no model file: it has no header (it holds {listed}); write one with jaxgmm.save")
+        raise DataError(
+            "E430", f"{path} is no model file: it has no header (it holds {listed})", "write one with jaxgmm.save"
+        )
     header = json.loads(_array(path, archive, "header").tobytes().decode())
     schema = header.get("schema") if isinstance(header, dict) else None
     if not isinstance(schema, int) or schema < 1:
-        raise DataError(f"{path} is no model file: its header names no schema; write one with jaxgmm.save")
+        raise DataError("E430", f"{path} is no model file: its header names no schema", "write one with jaxgmm.save")
     if schema > SCHEMA_VERSION:
         raise DataError(
-            f"{path} has schema {schema}, newer than {SCHEMA_VERSION}, the newest this version reads; "
-            f"it needs jaxgmm {header.get('jaxgmm', '')} or newer: pip install --upgrade jaxgmm"
+            "E433",
+            f"{path} has schema {schema}, newer than {SCHEMA_VERSION}, the newest this version reads",
+            f"it needs jaxgmm {header.get('jaxgmm', '')} or newer: pip install --upgrade jaxgmm",
         )
     return header

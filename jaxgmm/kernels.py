@@ -18,7 +18,7 @@ from jax import Array
 
 from jaxgmm import linalg
 from jaxgmm._numerics import PRECISION, default_block_size, features_block_size
-from jaxgmm._status import UsageError, nearest
+from jaxgmm._status import UsageError, choose
 from jaxgmm.covariance import get_family
 from jaxgmm.density import joint_log_density
 from jaxgmm.params import Factors, GMMParams
@@ -159,7 +159,7 @@ def check_kernel(name: str) -> str:
     """A kernel's name or "auto"; `UsageError` names the nearest known."""
     choices = ("auto", *KERNELS)
     if name not in choices:
-        raise UsageError(f"unknown kernel {name!r}{nearest(str(name), choices)}; choose one of {', '.join(choices)}")
+        raise UsageError("E109", f"unknown kernel {name!r}", choose(name, choices))
     return name
 
 

@@ -20,7 +20,7 @@ from jaxgmm._checks import (
 )
 from jaxgmm._options import em_options
 from jaxgmm._pytree import take
-from jaxgmm._status import DataError, Status, UsageError, describe_failure, nearest
+from jaxgmm._status import DataError, Status, UsageError, cause, choose, cure
 from jaxgmm.covariance import CovarianceFamily, get_family
 from jaxgmm.data.sets import Sets, prepare_sets
 from jaxgmm.em.many import Outcome, fit_sets
@@ -104,6 +104,13 @@ class ManyResult:
     def converged(self) -> np.ndarray:
         """(S) bool: which sets have a fit that met the stopping rule."""
         return self.fitted & (self.outcome.status[self._place] == Status.CONVERGED)
+
+    @property
+    def empty_components(self) -> np.ndarray:
+        """(S) how many components of each fit lost all their rows: weight exactly 0."""
+        weights = np.asarray(self.outcome.params.weights[self._place])
+        active = np.arange(weights.shape[1]) < self.n_components[:, None]
+        return np.sum(active & (weights == 0), axis=1)
 
     def table(self) -> list[dict[str, Any]]:
         """One plain dictionary per set, in order, ready for printing or JSON."""
@@ -195,9 +202,7 @@ def fit_many(
     counts = _check_counts(n_components)
     family = get_family(covariance_type)
     if criterion not in _CHOICES:
-        raise UsageError(
-            f"unknown criterion {criterion!r}{nearest(str(criterion), _CHOICES)}; choose one of {', '.join(_CHOICES)}"
-        )
+        raise UsageError("E109", f"unknown criterion {criterion!r}", choose(criterion, _CHOICES))
     method = get_start(init)
     n_restarts = check_count(n_restarts, "n_restarts") if method.random else 1
     keys, sets = _sets_of(datasets, groups, sample_weight)
@@ -257,7 +262,8 @@ def _failure(n_components: int, n_used: int, status: Status) -> str:
             f"{n_used} row{'s' * (n_used != 1)} (of positive weight), fewer than n_components={n_components}; "
             "ask for fewer components or leave this set out"
         )
-    return f"no start gave a usable model with {n_components} components: {describe_failure(status)}"
+    found = f"no start gave a usable model with {n_components} components: {cause(status)} at the very start"
+    return f"{found}; {cure(status)}"
 
 
 def _check_counts(n_components: Any) -> list[int]:
@@ -265,7 +271,7 @@ def _check_counts(n_components: Any) -> list[int]:
         return [check_count(n_components, "n_components")]
     counts = sorted({check_count(n, "each number of components") for n in n_components})
     if not counts:
-        raise UsageError("n_components is empty; give a count, or several such as range(1, 5)")
+        raise UsageError("E140", "n_components is empty", "give a count, or several such as range(1, 5)")
     return counts
 
 
@@ -274,18 +280,25 @@ def _sets_of(datasets: Any, groups: Any, sample_weight: Any) -> tuple[tuple[Any,
     if groups is not None:
         return _from_groups(datasets, groups, sample_weight)
     if isinstance(datasets, np.ndarray) and datasets.ndim == 2:
-        raise UsageError("datasets is one table; say which rows belong together with groups, or give a list of tables")
+        raise UsageError(
+            "E148", "datasets is one table", "say which rows belong together with groups, or give a list of tables"
+        )
+    if not isinstance(datasets, Iterable):
+        raise UsageError("E148", f"datasets is {datasets!r}", "give a list of tables, or one table and groups")
     tables = [_as_table(x, f"datasets[{i}]") for i, x in enumerate(datasets)]
     if not tables:
-        raise UsageError("there are no data sets; give at least one")
+        raise UsageError("E140", "there are no data sets", "give at least one")
     n_features = tables[0].shape[1]
     for i, table in enumerate(tables):
         if table.shape[1] != n_features:
             raise DataError(
-                f"datasets[{i}] has {table.shape[1]} columns, but datasets[0] has {n_features}; "
-                "give every set the same columns"
+                "E210",
+                f"datasets[{i}] has {table.shape[1]} columns, but datasets[0] has {n_features}",
+                "give every set the same columns",
             )
     keys, dtype = tuple(range(len(tables))), np.result_type(*{table.dtype for table in tables})
+    if sample_weight is not None and not isinstance(sample_weight, Iterable):
+        raise DataError("E220", f"sample_weight is {sample_weight!r}", "give one array per set")
     weights = None if sample_weight is None else _weights(list(sample_weight), tables, dtype)
     sets = prepare_sets(tables, weights, dtype)
     for i in np.flatnonzero(~np.isfinite(sets.offset).all(axis=1)).tolist():
@@ -295,11 +308,13 @@ def _sets_of(datasets: Any, groups: Any, sample_weight: Any) -> tuple[tuple[Any,
 
 def _weights(parts: list[Any], tables: Sequence[np.ndarray], dtype: Any) -> list[np.ndarray]:
     if len(parts) != len(tables):
-        raise DataError(f"sample_weight has {len(parts)} parts for {len(tables)} data sets; give one array per set")
+        raise DataError(
+            "E220", f"sample_weight has {len(parts)} parts for {len(tables)} data sets", "give one array per set"
+        )
     for i, (part, table) in enumerate(zip(parts, tables, strict=True)):
         if np.shape(part) != (len(table),):
             raise DataError(
-                f"sample_weight[{i}] has shape {np.shape(part)} for {len(table)} rows; give one weight a row"
+                "E220", f"sample_weight[{i}] has shape {np.shape(part)} for {len(table)} rows", "give one weight a row"
             )
     ends = np.cumsum([len(table) for table in tables])
     return np.split(check_weights(np.concatenate(parts), int(ends[-1]), dtype), ends[:-1])
@@ -316,16 +331,20 @@ def _from_groups(x: Any, groups: Any, sample_weight: Any) -> tuple[tuple[Any, ..
     table = check_data(x, name="datasets")
     labels = np.asarray(groups)
     if labels.shape != (len(table),):
-        raise DataError(f"groups has shape {labels.shape}, but datasets has {len(table)} rows; give one label a row")
+        raise DataError(
+            "E230", f"groups has shape {labels.shape}, but datasets has {len(table)} rows", "give one label a row"
+        )
     if labels.dtype.kind in "fc" and np.isnan(labels).any():
         row = int(np.argmax(np.isnan(labels)))
-        raise DataError(f"groups contains NaN at row {row} (counted from 0); drop such rows or give them a label")
+        raise DataError(
+            "E232", f"groups contains NaN at row {row} (counted from 0)", "drop such rows or give them a label"
+        )
     try:
         names, member, n_samples = np.unique(labels, return_inverse=True, return_counts=True)
     except TypeError as error:
-        raise DataError(f"groups cannot be sorted ({error}); give labels of one kind, such as text") from None
+        raise DataError("E231", f"groups cannot be sorted ({error})", "give labels of one kind, such as text") from None
     if not len(names):
-        raise UsageError("there are no data sets; give at least one row")
+        raise UsageError("E140", "there are no data sets", "give at least one row")
     order, ends = np.argsort(member, kind="stable"), np.cumsum(n_samples)[:-1]
     tables = np.split(table[order], ends)
     if sample_weight is None:

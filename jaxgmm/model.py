@@ -67,10 +67,12 @@ class Model:
         shift = _vector(0.0 if self.shift is None else self.shift, "shift", params.n_features)
         scale = _vector(1.0 if self.scale is None else self.scale, "scale", params.n_features)
         if not (scale > 0).all():
-            raise DataError(f"scale must be positive, got {scale.min():g}; use 1 for a constant column")
+            raise DataError("E244", f"scale must be positive, got {scale.min():g}", "use 1 for a constant column")
         columns = self.columns if self.columns is None else tuple(map(str, self.columns))
         if columns is not None and len(columns) != params.n_features:
-            raise DataError(f"{len(columns)} column names for {params.n_features} features; give one name a column")
+            raise DataError(
+                "E240", f"{len(columns)} column names for {params.n_features} features", "give one name a column"
+            )
         # The only moment at which a frozen instance may change.
         self.__dict__.update(params=params, shift=shift, scale=scale, columns=columns, meta=plain(self.meta))
 
@@ -203,5 +205,9 @@ def _vector(value: Any, name: str, n_features: int) -> np.ndarray:
     vector = np.asarray(value, np.float64)
     vector = np.full(n_features, vector) if vector.ndim == 0 else vector
     if vector.shape != (n_features,) or not np.isfinite(vector).all():
-        raise DataError(f"{name} must be {n_features} finite numbers, one a column, got shape {vector.shape}")
+        raise DataError(
+            "E240",
+            f"{name} must be {n_features} finite numbers, one a column, got shape {vector.shape}",
+            "give one finite number for each column",
+        )
     return vector

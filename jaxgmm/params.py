@@ -175,24 +175,37 @@ def check_params(params: GMMParams, *, n_features: int | None = None) -> None:
     """
     weights, means, covariances = (np.asarray(a) for a in (params.weights, params.means, params.covariances))
     if means.ndim != 2 or 0 in means.shape or weights.shape != means.shape[:1]:
-        raise DataError(f"weights {weights.shape} and means {means.shape} must have shapes (K) and (K, D)")
+        raise DataError(
+            "E240",
+            f"weights {weights.shape} and means {means.shape} must have shapes (K) and (K, D)",
+            "give one weight and one mean for each component",
+        )
     shape = params.family.shape(*means.shape)
     if covariances.shape != shape:
-        raise DataError(f"{params.covariance_type} covariances must have shape {shape}, got {covariances.shape}")
+        raise DataError(
+            "E240",
+            f"{params.covariance_type} covariances must have shape {shape}, got {covariances.shape}",
+            f"give an array of shape {shape}, or another covariance_type",
+        )
     if n_features is not None and means.shape[1] != n_features:
-        raise DataError(f"the parameters have {means.shape[1]} features, but x has {n_features} columns")
+        raise DataError(
+            "E210",
+            f"the parameters have {means.shape[1]} features, but x has {n_features} columns",
+            "give the same columns as the parameters have",
+        )
     for name, array in (("weights", weights), ("means", means), ("covariances", covariances)):
         if not np.isfinite(array).all():
-            raise DataError(f"{name} contain NaN or infinity; a mixture needs finite numbers")
+            raise DataError("E241", f"{name} contain NaN or infinity", "a mixture needs finite numbers")
     if (weights < 0).any() or abs(weights.sum() - 1.0) > _WEIGHT_SUM_SLACK:
-        raise DataError(f"weights must be at least 0 and sum to 1, got a sum of {weights.sum():.6g}")
+        found = f"got a sum of {weights.sum():.6g} and a smallest of {weights.min():.6g}"
+        raise DataError("E242", f"weights must be at least 0 and sum to 1, {found}", "divide them by their sum")
     used = covariances[weights > 0] if params.family.per_component else covariances
     try:
         sound = params.family.correlated and bool(np.linalg.cholesky(used.astype(np.float64)).size)
     except np.linalg.LinAlgError:
         sound = False
     if not (sound or (not params.family.correlated and (used > 0).all())):
-        raise DataError(f"a {params.covariance_type} covariance is not positive definite; raise its diagonal")
+        raise DataError("E243", f"a {params.covariance_type} covariance is not positive definite", "raise its diagonal")
 
 
 def as_dtype(tree: T, dtype: Any) -> T:

@@ -63,7 +63,7 @@ def prior_for(prior: Any, covariance_type: str, n_features: int) -> Prior | str 
         return None if prior is None else check_prior(prior, covariance_type, n_features)
     if isinstance(prior, str) and prior == "default":
         return prior
-    raise UsageError(f'prior must be a Prior, "default" or None, got {prior!r}')
+    raise UsageError("E151", f"prior is {prior!r}", 'give a Prior, "default" for that of mclust, or None')
 
 
 def check_prior(prior: Prior, covariance_type: str, n_features: int) -> Prior:
@@ -71,26 +71,32 @@ def check_prior(prior: Prior, covariance_type: str, n_features: int) -> Prior:
     family = get_family(covariance_type)
     shape = family.shape(1, n_features)[1 if family.per_component else 0 :]
     found = Prior(**{name: np.asarray(getattr(prior, name), np.float64) for name in Prior.__dataclass_fields__})
-    for name, wanted in (("mean", (n_features,)), ("scale", shape), ("mean_weight", ()), ("dof", ())):
+    for name, wanted in (
+        ("mean", (n_features,)),
+        ("scale", shape),
+        ("mean_weight", ()),
+        ("dof", ()),
+        ("concentration", ()),
+    ):
         value = getattr(found, name)
         if value.shape != wanted:
-            raise UsageError(
-                f"prior.{name} has shape {value.shape}, but {covariance_type} covariances of {n_features} features "
-                f"need {wanted}; give it that shape"
-            )
+            raise UsageError("E151", f"prior.{name} has shape {value.shape}", f"give it the shape {wanted}")
         if not np.isfinite(value).all():
-            raise UsageError(f"prior.{name} is not finite; give finite numbers")
-    for name, least in (("mean_weight", 0.0), ("dof", 0.0)):
-        if getattr(found, name) <= least:
-            raise UsageError(f"prior.{name} must be above {least:g}, got {getattr(found, name):g}")
-    if not found.concentration >= 1.0:
-        raise UsageError(f"prior.concentration must be at least 1, got {found.concentration:g}; 1 says nothing")
-    if family.correlated:
-        sound = np.allclose(found.scale, found.scale.T) and np.linalg.eigvalsh(found.scale)[0] > 0
-    else:
-        sound = bool(np.all(found.scale > 0))
-    if not sound:
-        raise UsageError("prior.scale is not positive definite; give a covariance matrix, or variances above 0")
+            raise UsageError("E151", f"prior.{name} contains {value.ravel()[0]:g}", "give finite numbers")
+    for name in ("mean_weight", "dof"):
+        if getattr(found, name) <= 0:
+            raise UsageError("E151", f"prior.{name} is {getattr(found, name):g}", "give a number of rows above 0")
+    if found.concentration < 1.0:
+        raise UsageError(
+            "E151", f"prior.concentration is {found.concentration:g}", "give 1, which says nothing, or more"
+        )
+    lowest = np.linalg.eigvalsh(found.scale)[0] if family.correlated else np.min(found.scale)
+    if not lowest > 0:
+        raise UsageError(
+            "E151",
+            f"prior.scale is not positive definite (smallest eigenvalue {lowest:g})",
+            "give a covariance matrix, or variances above 0",
+        )
     return found
 
 

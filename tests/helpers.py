@@ -5,6 +5,7 @@ Nothing here calls the code under test, except for the class that holds paramete
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import cache
 
@@ -160,3 +161,8 @@ def assert_params_close(a: GMMParams, b: GMMParams, atol: float) -> None:
 def relative(a: float, b: float) -> float:
     """|a - b| / (1 + |b|)."""
     return abs(a - b) / (1.0 + abs(b))
+
+
+def messages(err: str) -> list[str]:
+    """What the shell said on standard error: each note, warning or error with its help on one line again."""
+    return re.sub(r"\n {2,}", " ", err).splitlines()

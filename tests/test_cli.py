@@ -21,6 +21,7 @@ from jaxgmm.cli import inputs, options, parser
 from jaxgmm.data import GENERATORS, make_blobs, standardize
 from jaxgmm.io import load
 from jaxgmm.kernels import KERNELS
+from tests.helpers import messages
 
 # One size of data, one K and two restarts for nearly all tests: few programs to compile.
 N, K, RESTARTS = 120, 3, "2"
@@ -141,7 +142,7 @@ def test_max_iter_stops_the_fit_which_is_kept_and_said(shell):
     out, err = shell("fit", "blobs.npy", "-n", 3, "--max_iter", 1, "--init", "random_from_data", *COMMON)
     assert load("model.npz").meta["n_iter"] == 1
     assert load("model.npz").meta["status"] == "MAX_ITER"
-    assert "warning: the fit is kept, but it is not converged" in err
+    assert "jaxgmm: warning[W301]: the fit is kept, but it is not converged" in messages(err)[-2]
     assert "--init-from model.npz" in out
 
 
@@ -474,7 +475,11 @@ def test_interrupting_a_running_fit_ends_it_and_writes_nothing(tmp_path):
     assert "fitting" in process.stderr.readline()
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
-    assert (process.returncode, out, err) == (130, "", "jaxgmm: error: interrupted\n")
+    assert (process.returncode, out, err) == (
+        130,
+        "",
+        "jaxgmm: error[E903]: interrupted\n  help: run the same command again\n",
+    )
     assert os.listdir(tmp_path) == ["x.npy"]
 
 

@@ -1,9 +1,10 @@
-"""What the shell refuses: one line that says what was found and what to do, the right exit code, nothing written."""
+"""What the shell refuses: what was found and what to do under a code, the right exit code, nothing written."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ from jaxgmm.__main__ import main
 from jaxgmm.cli import app
 from jaxgmm.model import Model
 from jaxgmm.params import GMMParams
+from tests.helpers import messages
 
 FIT = "fit points.npy -n 3 "
 SWEEP = "sweep points.npy "
@@ -156,8 +158,10 @@ def test_refusals(folder, capsys, line, code, fragments):
     assert main(line.split()) == code
     out, err = capsys.readouterr()
     assert out == ""
-    *notes, last = err.splitlines()
-    assert last.startswith("jaxgmm: error: ")
+    *notes, last = messages(err)
+    assert re.match(r"jaxgmm: error\[E[15]" if code == 2 else r"jaxgmm: error\[E[24]", last)
+    assert " help: " in last
+    assert all(len(line) <= 80 for line in err.splitlines())
     assert all(note.startswith("jaxgmm: ") for note in notes), err
     assert "Traceback" not in err
     for fragment in fragments:
@@ -196,7 +200,7 @@ def test_errors_are_one_json_object_when_asked(folder, capsys):
         out, err = capsys.readouterr()
         found = json.loads(out)
         assert found["exit_code"] == code
-        assert f"jaxgmm: error: {found['error']}\n" in err
+        assert messages(err)[-1] == f"jaxgmm: error[{found['code']}]: {found['error']} help: {found['help']}"
 
 
 def test_no_words_is_a_usage_error_with_the_overview(capsys):
@@ -216,8 +220,8 @@ def fail_with(error, monkeypatch):
 def test_a_failed_fit_exits_with_1(folder, capsys):
     np.save("constant.npy", np.ones((20, 2)))
     assert main(["fit", "constant.npy", "-n", "2", "--reg-covar", "0", "--seed", "0", "--n-restarts", "2"]) == 1
-    last = capsys.readouterr().err.splitlines()[-1]
-    assert last.startswith("jaxgmm: error: no start gave a usable model with 2 components")
+    last = messages(capsys.readouterr().err)[-1]
+    assert last.startswith("jaxgmm: error[E301]: no start gave a usable model with 2 components")
     assert "raise reg_covar" in last
     assert not Path("model.npz").exists()
 
@@ -225,7 +229,7 @@ def test_a_failed_fit_exits_with_1(folder, capsys):
 def test_interrupt_exits_with_130(monkeypatch, capsys):
     fail_with(KeyboardInterrupt(), monkeypatch)
     assert main(["doctor"]) == 130
-    assert capsys.readouterr().err == "jaxgmm: error: interrupted\n"
+    assert capsys.readouterr().err == "jaxgmm: error[E903]: interrupted\n  help: run the same command again\n"
 
 
 def test_a_bug_shows_where_it_happened(monkeypatch, capsys):
@@ -233,13 +237,18 @@ def test_a_bug_shows_where_it_happened(monkeypatch, capsys):
     assert main(["doctor"]) == 1
     err = capsys.readouterr().err
     assert "Traceback" in err
-    assert err.endswith("jaxgmm: error: a bug: ZeroDivisionError: by design; please report it with the lines above\n")
+    assert messages(err)[-1] == (
+        "jaxgmm: error[E901]: a bug: ZeroDivisionError: by design "
+        "help: please report it with the lines above in the project's issue tracker"
+    )
 
 
 def test_running_out_of_memory_is_no_bug(monkeypatch, capsys):
     fail_with(MemoryError(), monkeypatch)
     assert main(["doctor"]) == 1
-    assert capsys.readouterr().err.startswith("jaxgmm: error: out of memory; use fewer restarts")
+    assert messages(capsys.readouterr().err)[0].startswith(
+        "jaxgmm: error[E902]: out of memory help: use fewer restarts"
+    )
 
 
 def test_usage_errors_import_nothing_heavy(tmp_path):

@@ -22,6 +22,7 @@ MAX_LINES = 400
 LAYERS = {
     # 0 ground
     "_blocks": 0,
+    "_catalogue": 0,
     "_checks": 0,
     "_numerics": 0,
     "_options": 0,

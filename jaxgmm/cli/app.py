@@ -10,13 +10,14 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any
 
-from jaxgmm._status import DataError, JaxgmmError, UsageError
+from jaxgmm._catalogue import CATALOGUE
+from jaxgmm._status import JaxgmmError, UsageError
 from jaxgmm.cli import cache, config, parser, rules
 from jaxgmm.cli.options import RUN, Command
 from jaxgmm.cli.output import Console
 from jaxgmm.cli.parser import HelpRequested, Settings
 
-OK, FAILED, USAGE, DATA, INTERRUPTED, PIPE_CLOSED = 0, 1, 2, 3, 130, 141
+OK, FAILED, USAGE, INTERRUPTED, PIPE_CLOSED = 0, 1, 2, 130, 141
 
 
 def run(words: Sequence[str]) -> int:
@@ -27,20 +28,16 @@ def run(words: Sequence[str]) -> int:
     except HelpRequested as text:
         sys.stdout.write(str(text))
         return OK
-    except UsageError as error:
-        return _fail(console, str(error), USAGE)
-    except DataError as error:
-        return _fail(console, str(error), DATA)
     except JaxgmmError as error:
-        return _fail(console, str(error), FAILED)
+        return console.error(error.code, error.found, error.help, CATALOGUE[error.code].group.exit_code)
     except KeyboardInterrupt:
-        return _fail(console, "interrupted", INTERRUPTED)
+        return console.error("E903", "interrupted", "run the same command again", INTERRUPTED)
     except BrokenPipeError:
         # Whoever read our output has gone, as `head` does. Python would complain once more when it flushes.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return PIPE_CLOSED
     except Exception as error:
-        return _fail(console, _unexpected(error), FAILED)
+        return _unexpected(error, console)
 
 
 def _run(words: list[str], console: Console) -> int:
@@ -55,14 +52,15 @@ def _run(words: list[str], console: Console) -> int:
         raise HelpRequested(f"jaxgmm {version('jaxgmm')}\n")
     command, given = _given(words)
     console.json, console.quiet = given.get("json", False), given.get("quiet", False)
+    console.strict = given.get("strict", False)
     settings = rules.settle(command, given)
     with warnings.catch_warnings():
         _show_warnings(console)
         complaint = cache.keep_programs()
         if complaint:
-            console.warn(complaint)
+            console.warn("W101", complaint, "name a directory that you can write, or off")
         _function(command)(settings, console)
-    return OK
+    return console.close()
 
 
 def _given(words: list[str]) -> tuple[Command, Settings]:
@@ -78,7 +76,11 @@ def _given_in_file(words: list[str]) -> tuple[Command, Settings]:
     place = next((i for i, word in enumerate(words) if word.endswith(".toml")), 0)
     if not words or words[place].startswith("-"):
         parser.parse(RUN, [word for word in words if word in ("-h", "--help")])
-        raise UsageError(f"no configuration file named first; for example: {RUN.examples[0]}")
+        raise UsageError(
+            "E106",
+            "no configuration file named first",
+            f"for example: {RUN.examples[0]}",
+        )
     command, in_file = config.load(words[place])
     flags = parser.parse(command, words[:place] + words[place + 1 :])
     return command, config.merge(in_file, flags)
@@ -94,20 +96,17 @@ def _show_warnings(console: Console) -> None:
     """Warnings of libraries as one line each, not with a line of somebody's source."""
 
     def show(message: Warning | str, *rest: Any, **more: Any) -> None:
-        console.warn(" ".join(str(message).split()))
+        console.warn("W901", str(message), "this is a warning of a library that jaxgmm uses; results are not affected")
 
     warnings.showwarning = show
     # A program that cannot be kept, or read again, is compiled: nothing is lost but time.
     warnings.filterwarnings("ignore", message="Error (reading|writing) persistent compilation cache")
 
 
-def _fail(console: Console, message: str, code: int) -> int:
-    console.error(message, code)
-    return code
-
-
-def _unexpected(error: Exception) -> str:
+def _unexpected(error: Exception, console: Console) -> int:
     if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
-        return "out of memory; use fewer restarts, --dtype float32, or a part of the rows"
+        cure = "use fewer restarts, --dtype float32, or a part of the rows"
+        return console.error("E902", "out of memory", cure, FAILED)
     traceback.print_exc()
-    return f"a bug: {type(error).__name__}: {error}; please report it with the lines above"
+    cure = "please report it with the lines above in the project's issue tracker"
+    return console.error("E901", f"a bug: {type(error).__name__}: {error}", cure, FAILED)

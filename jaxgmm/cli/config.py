@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxgmm._status import DataError, UsageError, nearest
-from jaxgmm.cli.kinds import Choice, Kind, PathName, Whole
+from jaxgmm.cli.kinds import Choice, Kind, PathName, Refused, Whole
 from jaxgmm.cli.options import COMMANDS, GENERATORS, SHAPE, Command, Option
 from jaxgmm.cli.parser import Settings
 
@@ -38,16 +38,17 @@ def load(path: str) -> tuple[Command, Settings]:
     commands = [name for name in COMMANDS if COMMANDS[name].options and name not in ("demo", "doctor")]
     for name in names:
         if name not in commands:
-            hint = nearest(name, [*commands, "data"]) or f"; the sections are data, {', '.join(commands)}"
-            raise UsageError(f"{path}: unknown section [{name}]{hint}")
+            listed = ["data", *commands]
+            cure = nearest(name, listed) or f"the sections are {', '.join(listed)}"
+            raise UsageError("E502", f"{path}: unknown section [{name}]", cure)
     if len(names) != 1:
         found = "names no command" if not names else f"names {len(names)} commands, {' and '.join(names)}"
-        raise UsageError(f"{path} {found}; give it one section such as [fit] or [sweep]")
+        raise UsageError("E503", f"{path} {found}", "give it one section such as [fit] or [sweep]")
     command = COMMANDS[names[0]]
     settings = _section(path, command, names[0], sections[names[0]])
     if "data" in sections:
         if not command.reads_data:
-            raise UsageError(f"{path}: [{command.name}] reads no data; remove the section [data]")
+            raise UsageError("E504", f"{path}: [{command.name}] reads no data", "remove the section [data]")
         settings |= _section(path, command, "data", sections["data"])
     return command, settings
 
@@ -71,7 +72,7 @@ def generator_options(name: str, given: Settings) -> Settings:
     for key in options:
         if key not in taken:
             listed = ", ".join("--" + key.replace("_", "-") for key in taken)
-            raise UsageError(f"generator {name!r} takes no --{key.replace('_', '-')}; it takes {listed}")
+            raise UsageError("E112", f"generator {name!r} takes no --{key.replace('_', '-')}", f"it takes {listed}")
     return options
 
 
@@ -83,15 +84,17 @@ def _read(path: str) -> dict[str, dict[str, Any]]:
         folder = os.path.dirname(path) or "."
         there = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
         raise DataError(
-            f"{path} does not exist{nearest(os.path.basename(path), there) or '; correct the path'}"
+            "E401", f"{path} does not exist", nearest(os.path.basename(path), there) or "correct the path"
         ) from None
     except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}; name a TOML file") from None
+        raise DataError("E403", f"{path} cannot be read: {error.strerror}", "name a TOML file") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} is not valid TOML: {error}; correct that line") from None
+        raise UsageError("E501", f"{path} is not valid TOML: {error}", "correct that line") from None
     for name, section in sections.items():
         if not isinstance(section, dict):
-            raise UsageError(f"{path}: {name} stands outside of a section; put it under [data] or the command")
+            raise UsageError(
+                "E505", f"{path}: {name} stands outside of a section", "put it under [data] or the command"
+            )
     return sections
 
 
@@ -106,7 +109,7 @@ def _section(path: str, command: Command, section: str, values: dict[str, Any]) 
         rest = {key: value for key, value in values.items() if key != "generate"}
         for key in rest:
             if key not in known and any(key == option.name for option in SHAPE):
-                raise UsageError(f"{place} generator {name!r} takes no {key!r}; it takes {', '.join(known)}")
+                raise UsageError("E112", f"{place} generator {name!r} takes no {key!r}", f"it takes {', '.join(known)}")
         _refuse_unknown(place, rest, [*known, *prepare], command, section)
         options = {key: _checked(place, key, known[key], rest[key], path) for key in rest if key in known}
         prepared = {key: _checked(place, key, prepare[key], rest[key], path) for key in rest if key in prepare}
@@ -126,17 +129,19 @@ def _refuse_unknown(place: str, keys: Iterable[str], known: list[str], command: 
         option = command.option(_ALIASES.get(key, key))
         if option is not None:
             right = "data" if section != "data" else command.name
-            raise UsageError(f"{place} has no key {key!r}; it belongs into [{right}]")
+            raise UsageError("E507", f"{place} has no key {key!r}", f"it belongs into [{right}]")
         listed = [*known, "generate"] if section == "data" else known
-        hint = nearest(key, listed) or f"; the keys are {', '.join(sorted(listed))}"
-        raise UsageError(f"{place} has no key {key!r}{hint}")
+        cure = nearest(key, listed) or f"the keys are {', '.join(sorted(listed))}"
+        raise UsageError("E506", f"{place} has no key {key!r}", cure)
 
 
 def _checked(place: str, key: str, kind: Kind, value: Any, path: str) -> Any:
     try:
         checked = kind.check(value)
-    except ValueError as error:
-        raise UsageError(f"{place} {key} {error}") from None
+    except Refused as refused:
+        raise UsageError(
+            refused.code, f"{place} {key} {refused.found}", refused.help or f"for example {key} = {kind.in_toml()}"
+        ) from None
     if isinstance(kind, PathName) and checked != "-":
         return os.path.normpath(Path(path).parent / checked)
     return checked

@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxgmm import api, io, report
 from jaxgmm._provenance import fingerprint
-from jaxgmm._status import Status
+from jaxgmm._status import Status, cause, cure
 from jaxgmm.cli import inputs
 from jaxgmm.cli.comparing import compare
 from jaxgmm.cli.output import Console
@@ -45,7 +45,9 @@ def fit(settings: Settings, console: Console) -> None:
     if settings["criterion"] == "silhouette":
         labels = model.predict(table.x)
         if len(np.unique(labels)) < 2:
-            console.warn("all rows belong to one component, so there is no silhouette; ask for more components")
+            console.warn(
+                "W305", "all rows belong to one component, so there is no silhouette", "ask for more components"
+            )
         else:
             found["silhouette"] = silhouette(scaled.z, labels, table.sample_weight)
             console.result(f"Silhouette score for {n_components} clusters: {found['silhouette']:.4f}")
@@ -106,20 +108,26 @@ def warn_at_edge(result: SweepResult, console: Console) -> None:
         return
     if best == last:
         cure = f"try more: --candidates {result.candidates[0]}-{2 * last}"
-        console.warn(f"the best count, {best}, is the largest one tried and better ones may lie beyond; {cure}")
+        console.warn("W304", f"the best count, {best}, is the largest one tried and better ones may lie beyond", cure)
     else:
-        console.warn(f"the best count, {best}, is the smallest one tried; try fewer: --candidates 1-{last}")
+        console.warn("W304", f"the best count, {best}, is the smallest one tried", f"try fewer: --candidates 1-{last}")
 
 
 def warn_of_status(model: Model, console: Console) -> None:
-    """Say so when a fit that is kept did not converge, or lost a component."""
-    if model.meta.get("status") != Status.CONVERGED.name:
-        console.warn(f"the fit is kept, but it is {model.meta['message']}")
+    """Say so when a fit that is kept did not converge, or has a component that is degenerate."""
+    status = Status[model.meta["status"]]
+    if status != Status.CONVERGED:
+        code = "W301" if status == Status.MAX_ITER else "W302"
+        console.fault(code, f"the fit is kept, but it is {cause(status)}", cure(status))
     empty = np.flatnonzero(np.asarray(model.params.weights) == 0)
     if len(empty):
-        console.warn(
-            f"component {empty[0]} has lost all its rows; ask for {model.n_components - len(empty)} components"
-        )
+        left = model.n_components - len(empty)
+        found = f"component {empty[0]} has lost all its rows"
+        console.fault("W303", found, f"ask for {left} component{'s' * (left != 1)}")
+    n = len(model.meta.get("diagnoses") or ())
+    if n:
+        found = f"{n} component{'s are' if n > 1 else ' is'} degenerate"
+        console.fault("W307", found, "look at the diagnoses of the model, and ask for fewer components")
 
 
 def in_data_units(result: SweepResult, scale: Any) -> SweepResult:

@@ -47,7 +47,9 @@ def doctor(settings: Settings, console: Console) -> None:
     console.result("\n".join(lines))
     if not sound:
         raise FitError(
-            f"the self-check is off by {max(errors.values()):.2g}; reinstall jax and jaxlib in matching versions",
+            "E305",
+            f"the self-check is off by {max(errors.values()):.2g}",
+            "reinstall jax and jaxlib in matching versions",
             Status.NONFINITE,
         )
     console.emit(

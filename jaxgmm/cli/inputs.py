@@ -116,8 +116,9 @@ def _by_name(names: Sequence[str], settings: Settings) -> Table:
     if shared:
         missing = next(name for name in names if name not in table.columns)
         raise UsageError(
-            f"{table.source} has the model's column {shared[0]!r} but not {missing!r}; "
-            "say which columns to use with --columns, in the model's order"
+            "E130",
+            f"{table.source} has the model's column {shared[0]!r} but not {missing!r}",
+            "say which columns to use with --columns, in the model's order",
         )
     return table
 

@@ -2,24 +2,38 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from typing import Any
 
 from jaxgmm._status import nearest
 
+# Beyond these nothing can be computed: indices are 32-bit, and squares are needed of every number.
+MAX_WHOLE = 2**32 - 1
+MAX_NUMBER = 1e150
+MAX_SPAN = 10_000
+
+
+class Refused(ValueError):
+    """A value that an option does not take: its code, a sentence that begins with "must", and a cure or nothing."""
+
+    def __init__(self, code: str, found: str, help: str = "") -> None:
+        super().__init__(code, found, help)
+        self.code, self.found, self.help = code, found, help
+
 
 class Kind:
     """A kind of value.
 
-    what: in words, for "must be ...". metavar: its place-holder in the help. nargs: words it takes.
-    `read` turns words into a value and `check` accepts or refuses a typed one; both raise `ValueError` with
-    a sentence that begins with "must".
+    what: in words, for "must be ...". metavar: its place-holder in the help. nargs: words it takes. example: a value.
+    `read` turns words into a value and `check` accepts or refuses a typed one; both raise `Refused`.
     """
 
     what: str = "text"
     metavar: str = "TEXT"
     nargs: int | None = None
+    example: Any = "text"
 
     def read(self, text: Any) -> Any:
         return self.check(text)
@@ -29,12 +43,25 @@ class Kind:
             raise self.refusal(value)
         return value
 
-    def refusal(self, value: Any, hint: str = "") -> ValueError:
-        return ValueError(f"must be {self.what}, got {value!r}{hint}")
+    def refusal(self, value: Any) -> Refused:
+        return Refused("E108", f"must be {self.what}, got {value!r}")
+
+    def in_shell(self) -> str:
+        """The example as it follows a flag."""
+        values = self.example if isinstance(self.example, tuple) else (self.example,)
+        return (" " if self.nargs == len(values) else ",").join(map(str, values))
+
+    def in_toml(self) -> str:
+        """The example as it stands in a configuration."""
+        return json.dumps(self.example)
 
 
-class Text(Kind):
-    """Any text."""
+class Code(Kind):
+    """The code of an error or a warning."""
+
+    what = "a code"
+    metavar = "CODE"
+    example = "E203"
 
 
 class PathName(Kind):
@@ -42,6 +69,12 @@ class PathName(Kind):
 
     what = "a file name"
     metavar = "FILE"
+    example = "points.npy"
+
+    def check(self, value: Any) -> Any:
+        if "\0" in super().check(value):
+            raise self.refusal(value)
+        return value
 
 
 class Switch(Kind):
@@ -49,6 +82,7 @@ class Switch(Kind):
 
     what = "true or false"
     nargs = 0
+    example = True
 
     def check(self, value: Any) -> Any:
         if not isinstance(value, bool):
@@ -59,13 +93,15 @@ class Switch(Kind):
 class Whole(Kind):
     """A whole number in [minimum, maximum]."""
 
+    example = 3
+
     def __init__(self, minimum: int = 0, maximum: int | None = None, metavar: str = "N") -> None:
         self.minimum, self.maximum, self.metavar = minimum, maximum, metavar
         limits = f"of at least {minimum}" if maximum is None else f"from {minimum} to {maximum}"
         self.what = f"a whole number {limits}"
 
     def read(self, text: Any) -> Any:
-        if not re.fullmatch(r"[+-]?\d+", text.strip()):
+        if not re.fullmatch(r"[+-]?\d{1,30}", text.strip()):
             raise self.refusal(text)
         return self.check(int(text))
 
@@ -74,6 +110,8 @@ class Whole(Kind):
             raise self.refusal(value)
         if self.maximum is not None and value > self.maximum:
             raise self.refusal(value)
+        if value > MAX_WHOLE:
+            raise Refused("E108", f"must be at most {MAX_WHOLE}, got {value}")
         return value
 
 
@@ -81,6 +119,7 @@ class Number(Kind):
     """A finite number, not negative unless `signed`."""
 
     metavar = "NUMBER"
+    example = 0.01
 
     def __init__(self, signed: bool = False) -> None:
         self.signed = signed
@@ -88,15 +127,21 @@ class Number(Kind):
 
     def read(self, text: Any) -> Any:
         try:
-            return self.check(float(text))
+            number = float(text)
         except ValueError:
             raise self.refusal(text) from None
+        return self._within(number, text)
 
     def check(self, value: Any) -> Any:
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise self.refusal(value)
-        if value < 0 and not self.signed:
-            raise self.refusal(value)
+        return self._within(value, value)
+
+    def _within(self, value: Any, shown: Any) -> float:
+        if value != value or abs(value) == math.inf or (value < 0 and not self.signed):
+            raise self.refusal(shown)
+        if abs(value) > MAX_NUMBER:
+            raise Refused("E108", f"must be at most {MAX_NUMBER:g}, got {shown!r}")
         return float(value)
 
 
@@ -105,6 +150,7 @@ class Numbers(Kind):
 
     what = "numbers separated by commas"
     metavar = "NUMBER,..."
+    example = (0.5, 2.0)
 
     def read(self, text: Any) -> Any:
         try:
@@ -123,6 +169,7 @@ class Wholes(Kind):
 
     what = "whole numbers of at least 1 separated by commas"
     metavar = "N,..."
+    example = (100, 50)
 
     def read(self, text: Any) -> Any:
         return self.check([Whole(1).read(part) for part in text.split(",")])
@@ -138,6 +185,7 @@ class Columns(Kind):
 
     what = "column names or numbers separated by commas"
     metavar = "COLUMNS"
+    example = ("a", "b")
 
     def read(self, text: Any) -> Any:
         parts = [part.strip() for part in text.split(",")]
@@ -159,6 +207,7 @@ class Column(Kind):
 
     what = "the name or the number of a column"
     metavar = "COLUMN"
+    example = "class"
 
     def check(self, value: Any) -> Any:
         if isinstance(value, bool) or not isinstance(value, (str, int)) or value == "":
@@ -173,12 +222,12 @@ class Choice(Kind):
     quantity = "one of"
 
     def __init__(self, names: tuple[str, ...], silent: tuple[str, ...] = ()) -> None:
-        self.known = [*names, *silent]
+        self.known, self.example = [*names, *silent], names[0]
         self.what = f"{self.quantity} {', '.join(names)}"
 
     def check(self, value: Any) -> Any:
         if not isinstance(value, str) or value not in self.known:
-            raise self.refusal(value, nearest(str(value), self.known))
+            raise Refused("E109", f"must be {self.what}, got {value!r}", nearest(str(value), self.known))
         return value
 
 
@@ -204,11 +253,12 @@ class Counts(Kind):
 
     what = "component counts such as 1-10 or 2,4,8"
     metavar = "COUNTS"
+    example = (2, 4, 8)
 
     def read(self, text: Any) -> Any:
         counts: list[int] = []
         for part in text.split(","):
-            match = re.fullmatch(r"(-?\d+)(?:(?:-|:|\.\.)(-?\d+))?", part.strip())
+            match = re.fullmatch(r"(-?\d{1,30})(?:(?:-|:|\.\.)(-?\d{1,30}))?", part.strip())
             if match is None:
                 raise self.refusal(text)
             counts += span(int(match[1]), int(match[2] or match[1]))
@@ -228,6 +278,7 @@ class Range(Kind):
     what = "two whole numbers A B with A at most B"
     metavar = "A B"
     nargs = 2
+    example = (2, 10)
 
     def read(self, text: Any) -> Any:
         return self.check([Whole(1).read(word) for word in text])
@@ -241,6 +292,8 @@ class Range(Kind):
 
 def span(first: int, last: int, cure: str = "") -> list[int]:
     """first, first + 1, ..., last; refused when the range runs the wrong way round."""
+    if last - first >= MAX_SPAN:
+        raise Refused("E108", f"must hold at most {MAX_SPAN} counts, got {first} to {last}", "narrow the range")
     if first > last:
-        raise ValueError(f"must run upwards, got {first} to {last}; write {cure or f'{last}-{first}'}")
+        raise Refused("E108", f"must run upwards, got {first} to {last}", f"write {cure or f'{last}-{first}'}")
     return list(range(first, last + 1))

@@ -56,11 +56,26 @@ def _complain(result: ManyResult, names: list[Any], console: Console) -> None:
     if len(failed):
         first = f"group {names[failed[0]]!r}: {result.failures[failed[0]]}"
         if len(failed) == len(names):
-            raise FitError(f"no group could be fitted; {first}", Status.SINGULAR)
-        console.warn(f"{len(failed)} of {len(names)} groups could not be fitted; {first}")
+            raise FitError(
+                "E304",
+                f"no group could be fitted; {first}",
+                "ask for fewer components, raise --reg-covar, or leave such groups out",
+                Status.SINGULAR,
+            )
+        console.fault(
+            "W306", f"{len(failed)} of {len(names)} groups could not be fitted; {first}", "see the column status"
+        )
+    empty = np.flatnonzero(result.empty_components)
+    if len(empty):
+        found = (
+            f"a component has lost all its rows in {len(empty)} of {len(names)} groups, first in {names[empty[0]]!r}"
+        )
+        console.fault("W303", found, "ask for fewer components")
     open_ = int(np.sum(result.fitted & ~result.converged))
     if open_:
-        console.warn(f"{open_} of {len(names)} fits did not converge; see the column status, raise --max-iter or --tol")
+        console.fault(
+            "W301", f"{open_} of {len(names)} fits did not converge", "see the column status, raise --max-iter or --tol"
+        )
 
 
 def _parameters(result: ManyResult, names: list[Any], table: Table) -> tuple[list[str], list[Any]]:

@@ -9,6 +9,7 @@ from typing import Any
 from jaxgmm.cli.kinds import (
     Choice,
     Choices,
+    Code,
     Column,
     Columns,
     Counts,
@@ -119,6 +120,9 @@ _EM = (
 )
 _CRITERION = Option("criterion", Choice(CRITERIA), "what chooses: bic, aic, icl or silhouette", "bic")
 _FORCE = Option("force", Switch(), "replace an output file that exists", False, group="output")
+_STRICT = Option(
+    "strict", Switch(), "exit with 4 if a fit did not converge or is degenerate; all is still written", False
+)
 _TALK = (
     Option("json", Switch(), "one JSON object on standard output, all else on standard error", False, group="output"),
     Option("quiet", Switch(), "no summary and no progress", False, ("-q",), group="output"),
@@ -143,6 +147,7 @@ FIT = Command(
         Option("n_components", Whole(1, metavar="K"), "number of Gaussians", None, ("-n", "--n-clusters")),
         Option("covariance_type", _SHAPES, "shape: " + ", ".join(COVARIANCE_TYPES), ["full"]),
         *_EM,
+        _STRICT,
         Option("init_from", PathName(), "start from this model file"),
         Option("criterion", Choice(CRITERIA), "silhouette: print it too; the others are always printed", "bic"),
         _MODEL_OUT,
@@ -165,6 +170,7 @@ SWEEP = Command(
         Option("covariance_type", _SHAPES, "shapes to try: " + ", ".join(COVARIANCE_TYPES), ["full"]),
         _CRITERION,
         *_EM,
+        _STRICT,
         _MODEL_OUT,
         _FORCE,
         *_TALK,
@@ -188,6 +194,7 @@ FIT_MANY = Command(
         Option("covariance_type", _SHAPES, "shape: " + ", ".join(COVARIANCE_TYPES), ["full"]),
         Option("criterion", Choice(CRITERIA[:3]), "what chooses for each group: bic, aic or icl", "bic"),
         *_EM,
+        _STRICT,
         Option("output", PathName(), "the .csv or .tsv file to write (default: printed)", None, ("-o",), "output"),
         Option("parameters_to", PathName(), "write the parameters of all components to this file", group="output"),
         _FORCE,
@@ -306,6 +313,19 @@ DEMO = Command(
     "jaxgmm demo [--json]",
     ("jaxgmm demo",),
 )
+ERRORS = Command(
+    "errors",
+    "errors:errors",
+    "explain the code of an error or a warning, or list them all",
+    (
+        Option("code", Code(), "such as E203"),
+        Option("long", Switch(), "every code with its explanation", False),
+        *_TALK,
+    ),
+    ("code",),
+    "jaxgmm errors [CODE]",
+    ("jaxgmm errors E203",),
+)
 DOCTOR = Command(
     "doctor",
     "info:doctor",
@@ -318,7 +338,7 @@ DOCTOR = Command(
 
 COMMANDS: dict[str, Command] = {
     command.name: command
-    for command in (DEMO, FIT, SWEEP, FIT_MANY, PREDICT, SCORE, SAMPLE, SUMMARY, GENERATE, RUN, DOCTOR)
+    for command in (DEMO, FIT, SWEEP, FIT_MANY, PREDICT, SCORE, SAMPLE, SUMMARY, GENERATE, RUN, DOCTOR, ERRORS)
 }
 
 

@@ -6,24 +6,30 @@ import csv
 import json
 import math
 import sys
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from jaxgmm._files import replacing
+from jaxgmm._status import sentence
 
+WIDTH = 80
+NOT_ACCEPTED = 4
 _CHUNK_ROWS = 65536
 
 
 class Console:
     """Where text goes. With `json` standard output carries one JSON object and people read standard error.
 
-    json: whether `emit` prints. quiet: no results and no notes for people; warnings and errors stay.
+    json: whether `emit` prints. quiet: no results and no notes for people; warnings and errors stay. strict: what is
+    wrong with a fit that is kept, told by `fault`, ends the run with `NOT_ACCEPTED`.
     """
 
-    def __init__(self, *, json: bool = False, quiet: bool = False) -> None:
-        self.json, self.quiet = json, quiet
+    def __init__(self, *, json: bool = False, quiet: bool = False, strict: bool = False) -> None:
+        self.json, self.quiet, self.strict = json, quiet, strict
         self.warnings: list[str] = []
+        self.verdict: dict[str, Any] = {}
 
     def result(self, text: str) -> None:
         """What the user asked to see."""
@@ -35,21 +41,57 @@ class Console:
         if not self.quiet:
             _print(f"jaxgmm: {text}", sys.stderr)
 
-    def warn(self, text: str) -> None:
+    def warn(self, code: str, found: str, help: str) -> None:
         """What the user should not miss, even when quiet."""
-        self.warnings.append(text)
-        _print(f"jaxgmm: warning: {text}", sys.stderr)
+        found, help = _line(found), _line(help)
+        self.warnings.append(sentence(code, found, help))
+        _print(_message("warning", code, found, help), sys.stderr)
 
-    def error(self, text: str, code: int) -> None:
-        """Why nothing came of it: one line, and under `json` an object as well."""
-        line = " ".join(text.split())
-        _print(f"jaxgmm: error: {line}", sys.stderr)
-        self.emit({"error": line, "exit_code": code})
+    def fault(self, code: str, found: str, help: str) -> None:
+        """A warning about a fit that is kept; the first one is why `strict` does not accept it."""
+        self.warn(code, found, help)
+        if self.strict and not self.verdict:
+            self.verdict = _problem("E904", f"--strict does not accept this: {found}", help, NOT_ACCEPTED)
+
+    def error(self, code: str, found: str, help: str, exit_code: int) -> int:
+        """Why nothing came of it, for people and under `json` as an object. Returns `exit_code`."""
+        problem = _problem(code, _line(found), _line(help), exit_code)
+        self._show(problem)
+        self.emit(problem)
+        return exit_code
+
+    def close(self) -> int:
+        """The exit code of a command that has done its work, with the reason if that is not 0."""
+        if not self.verdict:
+            return 0
+        self._show(self.verdict)
+        return int(self.verdict["exit_code"])
 
     def emit(self, values: dict[str, Any]) -> None:
         """The JSON object of this run."""
         if self.json:
-            _print(json.dumps(plain(values | {"warnings": self.warnings}), allow_nan=False), sys.stdout)
+            found = values | self.verdict | {"warnings": self.warnings}
+            _print(json.dumps(plain(found), allow_nan=False), sys.stdout)
+
+    def _show(self, problem: dict[str, Any]) -> None:
+        _print(_message("error", problem["code"], problem["error"], problem["help"]), sys.stderr)
+
+
+def _problem(code: str, found: str, help: str, exit_code: int) -> dict[str, Any]:
+    return {"error": found, "code": code, "help": help, "exit_code": exit_code}
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _message(kind: str, code: str, found: str, help: str) -> str:
+    """What was found and what to do, on lines that fit a terminal; a long name of a file stays whole."""
+    parts = ((f"jaxgmm: {kind}[{code}]: {found}", "  "), (f"  help: {help}", "        "))
+    return "\n".join(
+        textwrap.fill(text, WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+        for text, indent in parts
+    )
 
 
 def plain(value: Any) -> Any:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from jaxgmm._status import UsageError, nearest
-from jaxgmm.cli.kinds import Switch
+from jaxgmm.cli.kinds import Refused, Switch
 from jaxgmm.cli.options import BARE, COMMANDS, FIT, SWEEP, Command, Option
 
 Settings = dict[str, Any]
@@ -37,11 +37,12 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         found = re.match(r"argument (?:-\w/)?([^:/]*)[^:]*: (.*)", message, re.DOTALL)
         if found is None:
-            raise UsageError(message)
+            raise UsageError("E104", message, f"{self.prog} --help says more")
         missing = re.match(r"expected (\w+) arguments?", found[2])
         if missing is None:
-            raise UsageError(f"{found[1]}: {found[2]}")
-        raise UsageError(f"{found[1]} needs {missing[1]} value{'s' * (missing[1] != 'one')}")
+            raise UsageError("E104", f"{found[1]}: {found[2]}", f"{self.prog} --help says more")
+        values = f"{missing[1]} value{'s' * (missing[1] != 'one')}"
+        raise UsageError("E104", f"{found[1]} needs {values}", f"give {values} behind it; {self.prog} --help says more")
 
 
 def split_command(words: Sequence[str]) -> tuple[Command, list[str]]:
@@ -55,8 +56,8 @@ def split_command(words: Sequence[str]) -> tuple[Command, list[str]]:
     is_file = first == "-" or os.sep in first or "." in first or os.path.exists(first)
     if first.startswith("-") or is_file:
         return BARE, list(words)
-    hint = nearest(first, list(COMMANDS)) or f"; choose one of {', '.join(COMMANDS)}"
-    raise UsageError(f"unknown command {first!r}{hint}")
+    cure = nearest(first, list(COMMANDS)) or f"choose one of {', '.join(COMMANDS)}"
+    raise UsageError("E101", f"unknown command {first!r}", cure)
 
 
 def build(command: Command) -> argparse.ArgumentParser:
@@ -126,7 +127,7 @@ def parse(command: Command, words: Sequence[str]) -> Settings:
     if len(free) > len(open_names):
         flags = [_named(command, name).flag for name in command.words if name in raw]
         cure = f"{flags[0]} was given as well; keep one" if flags else "quote names with blanks"
-        raise UsageError(f"{free[len(open_names)]!r} is one word too many; {cure}")
+        raise UsageError("E105", f"{free[len(open_names)]!r} is one word too many", cure)
     raw |= zip(open_names, free, strict=False)
     return {name: _value(_named(command, name), word) for name, word in raw.items()}
 
@@ -140,15 +141,18 @@ def parse_bare(words: Sequence[str]) -> tuple[Command, Settings]:
     ranges = [name for name in ("find_num_clusters_range", "candidates") if name in given]
     if ranges and "n_components" in given:
         flag = "--" + ranges[0].replace("_", "-")
-        raise UsageError(f"--n-components and {flag} exclude each other: give one number, or a range to choose from")
+        raise UsageError(
+            "E107", f"--n-components and {flag} exclude each other", "give one number, or a range to choose from"
+        )
     if not ranges and "n_components" not in given and "init_from" not in given:
         raise UsageError(
-            "how many components? Give --n-components K (or --n-clusters K) for one fit, "
-            "or --find-num-clusters-range A B to choose"
+            "E106",
+            "how many components?",
+            "give --n-components K (or --n-clusters K) for one fit, or --find-num-clusters-range A B to choose",
         )
     command = SWEEP if ranges else FIT
     if ranges and "init_from" in given:
-        raise UsageError("--init-from starts one fit and cannot serve a range; give --n-components instead")
+        raise UsageError("E107", "--init-from starts one fit and cannot serve a range", "give --n-components instead")
     return command, given
 
 
@@ -161,8 +165,12 @@ def _named(command: Command, name: str) -> Option:
 def _value(option: Option, word: Any) -> Any:
     try:
         return option.kind.check(word) if isinstance(word, bool) else option.kind.read(word)
-    except ValueError as error:
-        raise UsageError(f"{option.flag} {error}") from None
+    except Refused as refused:
+        raise UsageError(
+            refused.code,
+            f"{option.flag} {refused.found}",
+            refused.help or f"for example {option.flag} {option.kind.in_shell()}",
+        ) from None
 
 
 def _hyphens(word: str) -> str:
@@ -183,10 +191,10 @@ def _check_flag(word: str, command: Command, parser: argparse.ArgumentParser) ->
     where = f"jaxgmm {command.name}".strip()
     others = [c.name for c in COMMANDS.values() if any(flag in _spellings(o) for o in c.options)]
     if others:
-        raise UsageError(f"{where} has no {flag}; it belongs to {' and '.join(others)}")
+        raise UsageError("E103", f"{where} has no {flag}", f"it belongs to {' and '.join(others)}")
     close = difflib.get_close_matches(flag[2:], [k[2:] for k in known if k.startswith("--")], n=1)
     cure = f"did you mean --{close[0]}?" if close else f"{where} --help lists them all"
-    raise UsageError(f"{where} has no flag {flag}; {cure}")
+    raise UsageError("E102", f"{where} has no flag {flag}", cure)
 
 
 def overview() -> str:
@@ -209,6 +217,7 @@ def overview() -> str:
         "Compiled programs are kept in ~/.cache/jaxgmm for the next run; the variable",
         "JAXGMM_CACHE_DIR names another directory, or off.",
         "",
-        "Exit codes: 0 done, 1 no usable fit, 2 usage, 3 data, 130 interrupted.",
+        "Exit codes: 0 done, 1 no usable fit, 2 usage, 3 data, 4 refused by --strict,",
+        "130 interrupted. jaxgmm errors CODE explains the code of an error or a warning.",
     ]
     return "\n".join(lines) + "\n"

@@ -9,13 +9,14 @@ from jaxgmm.cli.config import generator_options
 from jaxgmm.cli.options import SHAPE, Command
 from jaxgmm.cli.parser import Settings
 
+# What is missing, and what to do about it.
 _MISSING = {
-    "data_path": "no data: name a file, or - for standard input",
-    "model": "no model: name a model file written by jaxgmm fit or jaxgmm sweep",
-    "n_samples": "how many rows? Give -n N (or --n-samples N)",
-    "name": "no generator named",
-    "group": "which rows belong together? Name their column with --group COLUMN",
-    "n_components": "how many components? Give -n K (or --n-components K), or choose with jaxgmm sweep",
+    "data_path": ("no data", "name a file, or - for standard input"),
+    "model": ("no model", "name a model file written by jaxgmm fit or jaxgmm sweep"),
+    "n_samples": ("how many rows?", "give -n N (or --n-samples N)"),
+    "name": ("no generator named", "name one"),
+    "group": ("which rows belong together?", "name their column with --group COLUMN"),
+    "n_components": ("how many components?", "give -n K (or --n-components K), or choose with jaxgmm sweep"),
 }
 _TABLE_ENDINGS = (".npy", ".csv", ".tsv")
 
@@ -23,7 +24,8 @@ _TABLE_ENDINGS = (".npy", ".csv", ".tsv")
 def settle(command: Command, given: Settings) -> Settings:
     """Everything the command needs: what was given, defaults, and what follows from them; or a `UsageError`."""
     settings = {option.name: option.default for option in command.options} | given
-    needed = [name for name in command.words if name != "data_path" or not settings.get("generate")]
+    words = [name for name in command.words if name in _MISSING]
+    needed = [name for name in words if name != "data_path" or not settings.get("generate")]
     needed += [name for name in ("n_samples",) if command.option(name) and command.name == "sample"]
     if command.name == "fit" and settings["init_from"] is None:
         needed.append("n_components")
@@ -31,7 +33,8 @@ def settle(command: Command, given: Settings) -> Settings:
         needed += ["group", "n_components"]
     for name in needed:
         if settings[name] is None:
-            raise UsageError(f"{_MISSING[name]}; for example: {command.examples[0]}")
+            found, cure = _MISSING[name]
+            raise UsageError("E106", found, f"{cure}; for example: {command.examples[0]}")
     if command.name in ("fit", "fit-many"):
         _check_one_type(settings)
     if command.name == "fit":
@@ -42,13 +45,19 @@ def settle(command: Command, given: Settings) -> Settings:
         shape = {option.name: settings.pop(option.name) for option in SHAPE}
         settings["generator_options"] = generator_options(settings["name"], shape)
     if settings.get("proba") and settings.get("uncertainty") and _ending(settings["output"]) == ".npy":
-        raise UsageError("--proba and --uncertainty make a table; write it to a .csv file, or ask for one of them")
+        raise UsageError(
+            "E120", "--proba and --uncertainty make a table", "write it to a .csv file, or ask for one of them"
+        )
     if settings.get("with_labels") and _ending(settings["output"]) == ".npy":
-        raise UsageError("--with-labels adds a column to text output; for .npy write them apart with --labels-to FILE")
+        raise UsageError(
+            "E120", "--with-labels adds a column to text output", "for .npy write them apart with --labels-to FILE"
+        )
     if settings.get("generate"):
         for name in ("columns", "drop", "weight_column", "label_column", "header"):
             if settings[name] is not None:
-                raise UsageError(f"--{name.replace('_', '-')} needs a data file, but the data are generated; remove it")
+                raise UsageError(
+                    "E107", f"--{name.replace('_', '-')} needs a data file, but the data are generated", "remove it"
+                )
     _check_outputs(command, settings)
     return settings
 
@@ -56,18 +65,20 @@ def settle(command: Command, given: Settings) -> Settings:
 def _check_one_type(settings: Settings) -> None:
     types = settings["covariance_type"]
     if len(types) > 1:
-        raise UsageError(f"a fit has one covariance type, got {','.join(types)}; use sweep to choose among several")
+        raise UsageError(
+            "E110", f"a fit has one covariance type, got {','.join(types)}", "use sweep to choose among several"
+        )
     settings["covariance_type"] = types[0]
 
 
 def _check_fit(settings: Settings, given: Settings) -> None:
     if settings["criterion"] == "silhouette" and settings["n_components"] == 1:
-        raise UsageError("the silhouette compares clusters and 1 component has none; use --criterion bic")
+        raise UsageError("E111", "the silhouette compares clusters and 1 component has none", "use --criterion bic")
     if settings["init_from"] is not None:
         for name in ("init", "standardize", "n_restarts"):
             if given.get(name):
                 flag = "--" + name.replace("_", "-")
-                raise UsageError(f"--init-from says where to start and in which units; leave out {flag}")
+                raise UsageError("E107", "--init-from says where to start and in which units", f"leave out {flag}")
         if "covariance_type" not in given:
             settings["covariance_type"] = None
 
@@ -75,13 +86,14 @@ def _check_fit(settings: Settings, given: Settings) -> None:
 def _check_sweep(settings: Settings) -> None:
     counts, pair = settings["candidates"], settings["find_num_clusters_range"]
     if counts is not None and pair is not None:
-        raise UsageError("--candidates and --find-num-clusters-range say the same; give one of them")
+        raise UsageError("E107", "--candidates and --find-num-clusters-range say the same", "give one of them")
     silhouette = settings["criterion"] == "silhouette"
     counts = counts or pair or list(range(2 if silhouette else 1, 11))
     if silhouette and counts[0] < 2:
         raise UsageError(
-            f"the silhouette compares clusters, so it needs counts of at least 2, got {counts[0]}; "
-            "begin at 2 or use --criterion bic"
+            "E111",
+            f"the silhouette compares clusters, so it needs counts of at least 2, got {counts[0]}",
+            "begin at 2 or use --criterion bic",
         )
     settings["candidates"] = counts
 
@@ -103,18 +115,24 @@ def _check_outputs(command: Command, settings: Settings) -> None:
         if command.name == "fit-many":
             endings = (".csv", ".tsv")
         if _ending(path) not in endings:
-            raise UsageError(f"{flag} {path} must end in {' or '.join(endings)}, which says what to write")
+            raise UsageError(
+                "E120",
+                f"{flag} {path} must end in {' or '.join(endings)}, which says what to write",
+                f"for example {os.path.splitext(path)[0]}{endings[0]}",
+            )
         if any(_same_file(path, source) for source in inputs):
-            raise UsageError(f"{flag} {path} is also the input and would destroy it; name another file")
+            raise UsageError("E121", f"{flag} {path} is also the input and would destroy it", "name another file")
         if any(_same_file(path, other) for other in outputs.values()):
-            raise UsageError(f"{flag} {path} is named for two outputs; name two files")
+            raise UsageError("E122", f"{flag} {path} is named for two outputs", "name two files")
         folder = os.path.dirname(path) or "."
         if not os.path.isdir(folder):
-            raise UsageError(f"{flag} {path}: there is no directory {folder}; create it first")
+            raise UsageError("E123", f"{flag} {path}: there is no directory {folder}", "create it first")
         if os.path.isdir(path):
-            raise UsageError(f"{flag} {path} is a directory; name a file in it")
+            raise UsageError("E124", f"{flag} {path} is a directory", "name a file in it")
         if os.path.exists(path) and not settings["force"] and readable:
-            raise UsageError(f"{path} exists already; name another file with {flag}, or replace it with --force")
+            raise UsageError(
+                "E125", f"{path} exists already", f"name another file with {flag}, or replace it with --force"
+            )
         outputs[name] = path
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jaxgmm._status import UsageError, nearest
+from jaxgmm._status import UsageError, choose
 from jaxgmm.covariance._axis_aligned import AxisAligned
 from jaxgmm.covariance._base import CovarianceFamily
 from jaxgmm.covariance._full import Full
@@ -32,7 +32,8 @@ def get_family(covariance_type: str) -> CovarianceFamily:
     family = known_names.get(covariance_type) if isinstance(covariance_type, str) else None
     if family is None:
         raise UsageError(
-            f"unknown covariance_type {covariance_type!r}{nearest(str(covariance_type), list(known_names))}; "
-            f"choose one of {', '.join(COVARIANCE_TYPES)}"
+            "E109",
+            f"unknown covariance_type {covariance_type!r}",
+            choose(covariance_type, list(known_names), COVARIANCE_TYPES),
         )
     return family

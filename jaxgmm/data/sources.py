@@ -10,14 +10,14 @@ import re
 import sys
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from tokenize import TokenError
 from typing import Any
 
 import numpy as np
 
-from jaxgmm._status import DataError, UsageError, nearest
+from jaxgmm._status import DataError, UsageError, nearest, suggest
 from jaxgmm.data import text
 
 ColumnKey = str | int
@@ -136,7 +136,7 @@ def _open(source: str, header: bool | None) -> np.ndarray | text.Layout:
         return _matrix(_read_npy(path, magic, source), source)
     for start, kind in _BINARY.items():
         if magic.startswith(start):
-            raise DataError(f"{source} is {kind}, which is not read here. Convert it to .npy or .csv")
+            raise DataError("E405", f"{source} is {kind}, which is not read here", "convert it to .npy or .csv")
     return text.survey(source, lambda: open(path, encoding="utf-8-sig"), tabs=suffix in (".tsv", ".tab"), header=header)
 
 
@@ -148,20 +148,22 @@ def _split_member(source: str) -> tuple[Path, str | None]:
 
 
 def _first_bytes(path: Path, source: str) -> bytes:
-    if path.is_dir():
-        raise DataError(f"{source} is a directory. Name a file in it")
+    if os.path.isdir(path):  # unlike Path.is_dir, no error for a name that is too long
+        raise DataError("E402", f"{source} is a directory", "name a file in it")
     try:
         with open(path, "rb") as handle:
             magic = handle.read(len(_NPY))
     except FileNotFoundError:
         if not path.parent.is_dir():
-            raise DataError(f"{source} does not exist, nor does its directory. Correct the path") from None
+            raise DataError("E401", f"{source} does not exist, nor does its directory", "correct the path") from None
         hint = nearest(path.name, sorted(os.listdir(path.parent)))
-        raise DataError(f"{source} does not exist{hint or '. Correct the path'}") from None
+        raise DataError("E401", f"{source} does not exist", hint or "correct the path") from None
     except OSError as error:
-        raise DataError(f"{source} cannot be read: {error.strerror}. Check its permissions") from None
+        raise DataError(
+            "E403", f"{source} cannot be read: {error.strerror}", "check its permissions and its name"
+        ) from None
     if not magic:
-        raise DataError(f"{source} is empty. Give a file with one sample per row")
+        raise DataError("E404", f"{source} is empty", "give a file with one sample per row")
     return magic
 
 
@@ -170,7 +172,7 @@ def _read_stdin(header: bool | None) -> np.ndarray | text.Layout:
     stream = getattr(sys.stdin, "buffer", None)
     data = b"" if sys.stdin is None else sys.stdin.read().encode() if stream is None else stream.read()
     if not data:
-        raise DataError(f"{name} is empty. Pipe a table or the bytes of a .npy file into it")
+        raise DataError("E404", f"{name} is empty", "pipe a table or the bytes of a .npy file into it")
     if not _NPY.startswith(data[: len(_NPY)]):
         return text.survey(name, lambda: io.TextIOWrapper(io.BytesIO(data), "utf-8-sig"), header=header)
     handle = io.BytesIO(data)
@@ -182,7 +184,7 @@ def _read_stdin(header: bool | None) -> np.ndarray | text.Layout:
 def _read_npy(path: Path, magic: bytes, source: str) -> np.ndarray:
     if not _NPY.startswith(magic):
         kind = "a pickle, which is never opened" if magic.startswith(b"\x80") else "something else"
-        raise DataError(f"{source} is not a .npy file but {kind}. Save the array with numpy.save")
+        raise DataError("E406", f"{source} is not a .npy file but {kind}", "save the array with numpy.save")
     array = _load_npy(path, source, "r")
     if isinstance(array, np.memmap):
         _refuse_rest(path.stat().st_size - array.offset - array.nbytes, source)
@@ -196,24 +198,24 @@ def _load_npy(file: Path | io.BytesIO, source: str, mmap_mode: Any) -> np.ndarra
         # NumPy takes a file cut inside its first bytes for a pickle, so only an object dtype is called one.
         if "Python objects" in str(error) or "Object arrays" in str(error):
             raise _objects(source) from None
-        raise DataError(f"{source} is not a complete .npy file. Copy or save it again") from None
+        raise DataError("E407", f"{source} is not a complete .npy file", "copy or save it again") from None
     return array
 
 
 def _refuse_rest(n_bytes: int, source: str) -> None:
     if n_bytes > 0:
-        raise DataError(f"{source} goes on for {n_bytes} bytes after its array. Save one array per file")
+        raise DataError("E408", f"{source} goes on for {n_bytes} bytes after its array", "save one array per file")
 
 
 def _read_npz(path: Path, member: str | None, magic: bytes, source: str) -> np.ndarray:
     if not magic.startswith(b"PK"):
-        raise DataError(f"{source} is not a .npz file. Save the arrays with numpy.savez")
+        raise DataError("E406", f"{source} is not a .npz file", "save the arrays with numpy.savez")
     name = path.name
     try:
         # NumPy leaves the file open when the archive is damaged, so it is opened and closed here.
         with open(path, "rb") as handle, np.load(handle, allow_pickle=False) as archive:
             if {"format", "shape"} <= set(archive.files):
-                raise DataError(f"{source} holds a sparse matrix. Save it as a dense array")
+                raise DataError("E204", f"{source} holds a sparse matrix", "save it as a dense array")
             name = _pick(archive.files, member, str(path))
             return np.asarray(archive[name])
     except DataError:
@@ -221,7 +223,7 @@ def _read_npz(path: Path, member: str | None, magic: bytes, source: str) -> np.n
     except (*_DAMAGE, zipfile.BadZipFile, zlib.error, EOFError) as error:
         if "Object arrays" in str(error):
             raise _objects(f"{path}:{name}") from None
-        raise DataError(f"{source} is damaged or incomplete. Copy or save it again") from None
+        raise DataError("E407", f"{source} is damaged or incomplete", "copy or save it again") from None
 
 
 def _read_mat(path: Path, member: str | None, source: str) -> np.ndarray:
@@ -229,15 +231,15 @@ def _read_mat(path: Path, member: str | None, source: str) -> np.ndarray:
         from scipy.io import loadmat
     except ImportError:
         raise DataError(
-            f"{source}: MATLAB files are read with scipy, which is missing. pip install 'jaxgmm[data]'"
+            "E409", f"{source}: MATLAB files are read with scipy, which is missing", "pip install 'jaxgmm[data]'"
         ) from None
     with open(path, "rb") as handle:
         try:
             found = loadmat(handle)
         except NotImplementedError:
-            raise DataError(f"{source} is a MATLAB 7.3 (HDF5) file. Save it with save(..., '-v7')") from None
+            raise DataError("E405", f"{source} is a MATLAB 7.3 (HDF5) file", "save it with save(..., '-v7')") from None
         except Exception:  # a damaged file makes scipy's parser fail in a dozen ways
-            raise DataError(f"{source} is not a complete MATLAB file. Copy or save it again") from None
+            raise DataError("E407", f"{source} is not a complete MATLAB file", "copy or save it again") from None
     usable = [
         name
         for name, value in found.items()
@@ -252,32 +254,35 @@ def _read_mat(path: Path, member: str | None, source: str) -> np.ndarray:
 def _pick(names: Sequence[str], member: str | None, path: str) -> str:
     listed = ", ".join(names)
     if not names:
-        raise DataError(f"{path} holds no numeric matrix. Save the samples as an N x D array")
+        raise DataError("E410", f"{path} holds no numeric matrix", "save the samples as an N x D array")
     if member is not None:
         if member not in names:
-            hint = nearest(member, list(names)) or "."
-            raise DataError(f"{path} holds no array {member!r}{hint} It holds: {listed}")
+            raise DataError(
+                "E410",
+                f"{path} holds no array {member!r}",
+                suggest(member, names, f"it holds: {listed}"),
+            )
         return member
     for name in names if len(names) == 1 else _PREFERRED:
         if name in names:
             return name
-    raise DataError(f"{path} holds several arrays: {listed}. Name one: {path}:{names[0]}")
+    raise DataError("E410", f"{path} holds several arrays: {listed}", f"name one: {path}:{names[0]}")
 
 
 def _objects(source: str) -> DataError:
-    return DataError(f"{source} holds Python objects (a pickle), which are never opened. Save numbers")
+    return DataError("E411", f"{source} holds Python objects (a pickle), which are never opened", "save numbers")
 
 
 def _matrix(array: np.ndarray, source: str) -> np.ndarray:
     """`array` as samples by features, refused when it does not hold real numbers; the dtype is kept."""
     if array.dtype.kind not in "fiub":
-        raise DataError(f"{source} holds {array.dtype}, not real numbers. Save the samples as a float array")
+        raise DataError("E412", f"{source} holds {array.dtype}, not real numbers", "save the samples as a float array")
     if array.ndim == 1:
         array = array[:, np.newaxis]
     if array.ndim != 2:
-        raise DataError(f"{source} has shape {array.shape}. Reshape it to samples x features")
+        raise DataError("E207", f"{source} has shape {array.shape}", "reshape it to samples x features")
     if array.size == 0:
-        raise DataError(f"{source} is empty: its shape is {array.shape}. Give at least one row and column")
+        raise DataError("E208", f"{source} is empty: its shape is {array.shape}", "give at least one row and column")
     return array
 
 
@@ -299,27 +304,29 @@ def _choose(
 ) -> _Choice:
     weight, label = (None if key is None else _single(key, names, source) for key in (weight_column, label_column))
     if weight is not None and weight == label:
-        raise UsageError(f"{source}: {names[weight]!r} cannot be both the weight and the label column")
+        raise UsageError(
+            "E131", f"{source}: {names[weight]!r} cannot be both the weight and the label column", "name two columns"
+        )
     chosen = list(range(len(names))) if columns is None else _indices(columns, names, source)
     if len(set(chosen)) < len(chosen):
         twice = max(chosen, key=chosen.count)
-        raise UsageError(f"{source}: column {names[twice]!r} is chosen twice. Name it once")
+        raise UsageError("E131", f"{source}: column {names[twice]!r} is chosen twice", "name it once")
     out = {weight, label, *(() if drop is None else _indices(drop, names, source))}
     features = [i for i in chosen if i not in out]
     if not features:
-        raise UsageError(f"{source}: no column is left to read. Choose or keep at least one")
+        raise UsageError("E132", f"{source}: no column is left to read", "choose or keep at least one")
     return _Choice(features, weight, label)
 
 
 def _indices(keys: Sequence[ColumnKey] | ColumnKey, names: Sequence[str], source: str) -> list[int]:
-    listed: Sequence[ColumnKey] = [keys] if isinstance(keys, (str, int, np.integer)) else keys
+    listed: Sequence[ColumnKey] = keys if isinstance(keys, Iterable) and not isinstance(keys, str) else [keys]
     return [index for key in listed for index in _index(key, names, source)]
 
 
 def _single(key: ColumnKey, names: Sequence[str], source: str) -> int:
     indices = list(_index(key, names, source))
     if len(indices) != 1:
-        raise UsageError(f"{source}: {key!r} is {len(indices)} columns. Name one")
+        raise UsageError("E133", f"{source}: {key!r} is {len(indices)} columns", "name one")
     return indices[0]
 
 
@@ -327,17 +334,25 @@ def _index(key: ColumnKey, names: Sequence[str], source: str) -> Sequence[int]:
     if isinstance(key, str):
         named = [i for i, name in enumerate(names) if name == key]
         if len(named) > 1:
-            raise UsageError(f"{source}: columns {named} are all called {key!r}. Use the number instead")
+            raise UsageError("E133", f"{source}: columns {named} are all called {key!r}", "use the number instead")
         if named:
             return named
-        match = re.fullmatch(r"(\d+)(?:-(\d+))?", key.strip())
+        match = re.fullmatch(r"(\d{1,18})(?:-(\d{1,18}))?", key.strip())
         if match is None:
             listed = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
-            hint = nearest(key, list(names)) or "."
-            raise UsageError(f"{source}: there is no column {key!r}{hint} The columns are: {listed}")
+            raise UsageError(
+                "E130",
+                f"{source}: there is no column {key!r}",
+                suggest(key, names, f"the columns are: {listed}"),
+            )
         span = range(int(match[1]), int(match[2] or match[1]) + 1)
     else:
-        span = range(operator.index(key), operator.index(key) + 1)
+        try:
+            span = range(operator.index(key), operator.index(key) + 1)
+        except TypeError:
+            raise UsageError(
+                "E108", f"a column is a name or a number, not {key!r}", "for example columns=[0, 1]"
+            ) from None
     if not span or span[0] < 0 or span[-1] >= len(names):
-        raise UsageError(f"{source}: there is no column {key!r}. They are numbered 0 to {len(names) - 1}")
+        raise UsageError("E130", f"{source}: there is no column {key!r}", f"they are numbered 0 to {len(names) - 1}")
     return span

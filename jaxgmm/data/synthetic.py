@@ -50,7 +50,7 @@ def make_mixture(
     """
     p = np.asarray(weights, dtype=np.float64)
     if p.ndim != 1 or not np.all(p >= 0) or not np.isclose(p.sum(), 1.0):
-        raise UsageError(f"weights must be K proportions with sum 1, not {weights}. Divide them by their sum")
+        raise UsageError("E149", f"weights must be K proportions with sum 1, not {weights}", "divide them by their sum")
     rng = np.random.default_rng(seed)
     drawn = _draw("mixture", rng, rng.multinomial(n_samples, p / p.sum()), means, covariances)
     return dataclasses.replace(drawn, weights=p / p.sum())
@@ -75,7 +75,7 @@ def make_cube(
         (3500, 3)
     """
     if not 0 <= missing <= 7:
-        raise UsageError(f"missing must be 0 to 7 corners of the eight, not {missing}")
+        raise UsageError("E108", f"missing must be 0 to 7 corners of the eight, not {missing}", "for example missing=1")
     n_corners = 8 - missing
     means = [[half_side if corner & bit else -half_side for bit in (4, 2, 1)] for corner in range(n_corners)]
     covariances = np.tile(std**2 * np.eye(3), (n_corners, 1, 1))
@@ -232,13 +232,15 @@ def _draw(name: str, rng: np.random.Generator, sizes: ArrayLike, means: ArrayLik
     shape = (len(n), mu.shape[1] if mu.ndim == 2 else 0)
     if mu.shape != shape or sigma.shape != (*shape, shape[1]) or n.min(initial=0) < 0 or n.sum() == 0:
         shapes = f"{n.shape}, {mu.shape}, {sigma.shape}"
-        raise UsageError(f"sizes, means, covariances are {shapes}, not K, K x D, K x D x D with K, D, N >= 1")
+        raise UsageError(
+            "E149", f"sizes, means, covariances have the shapes {shapes}", "give K, K x D, K x D x D with K, D, N >= 1"
+        )
     try:
         factors = np.linalg.cholesky(sigma)
     except np.linalg.LinAlgError:
-        raise UsageError("a covariance is not positive definite. Its eigenvalues must be above 0") from None
+        raise UsageError("E149", "a covariance is not positive definite", "its eigenvalues must be above 0") from None
     if not np.allclose(sigma, sigma.swapaxes(1, 2)):
-        raise UsageError("a covariance is not symmetric. Use (C + C.T) / 2")
+        raise UsageError("E149", "a covariance is not symmetric", "use (C + C.T) / 2")
     labels = np.repeat(np.arange(len(n)), n)[rng.permutation(n.sum())]
     noise = rng.standard_normal((len(labels), shape[1]))
     x = np.empty_like(noise)

@@ -54,7 +54,7 @@ def survey(source: str, opener: Callable[[], TextIO], *, tabs: bool = False, hea
     with _decoded(source, opener) as handle:
         for number, line in enumerate(handle, start=1):
             if "\0" in line:
-                raise DataError(f"{source} is binary, not text. Convert it to .npy or .csv")
+                raise DataError("E405", f"{source} is binary, not text", "convert it to .npy or .csv")
             if not line.strip():
                 continue
             if line.startswith("#") and not lines:
@@ -65,7 +65,7 @@ def survey(source: str, opener: Callable[[], TextIO], *, tabs: bool = False, hea
             if len(lines) == _SAMPLE_LINES:
                 break
     if not lines:
-        raise DataError(f"{source} is empty: it has no rows. Give a file with one sample per line")
+        raise DataError("E404", f"{source} is empty: it has no rows", "give a file with one sample per line")
     delimiter = _delimiter(lines[min(1, len(lines) - 1)], tabs)
     rows = [_cells(line, delimiter, source, number) for line, number in zip(lines, numbers, strict=True)]
     # numpy.savetxt writes the names in a comment: then a first row of numbers is data even if header=True.
@@ -77,12 +77,16 @@ def survey(source: str, opener: Callable[[], TextIO], *, tabs: bool = False, hea
             names = [""] * len(rows[0])
         return Layout(source, opener, delimiter, numbers[0] - 1, _fill(names), tuple(rows[0]))
     if len(rows) == 1:
-        raise DataError(f"{source} has a header and no rows. Give a file with one sample per line")
+        raise DataError("E404", f"{source} has a header and no rows", "give a file with one sample per line")
     if len(rows[0]) != len(rows[1]):
         hint = " (in R: row.names = FALSE)" if len(rows[1]) == len(rows[0]) + 1 else ""
         raise DataError(
-            f"{source}, line {numbers[1]}: {len(rows[1])} fields where the header on line {numbers[0]} "
-            f"names {len(rows[0])}. Give every column one name{hint}"
+            "E420",
+            (
+                f"{source}, line {numbers[1]}: {len(rows[1])} fields where the header on line {numbers[0]} "
+                f"names {len(rows[0])}"
+            ),
+            f"give every column one name{hint}",
         )
     return Layout(source, opener, delimiter, numbers[1] - 1, _fill(rows[0]), tuple(rows[1]))
 
@@ -112,12 +116,12 @@ def load(layout: Layout, numeric: Sequence[int], text: int | None = None) -> tup
             raise
         except ValueError as error:
             _find_fault(layout, numeric, text)
-            raise DataError(f"{layout.source} cannot be read as a table: {error}. Correct that row") from None
+            raise DataError("E421", f"{layout.source} cannot be read as a table: {error}", "correct that row") from None
     # The fast reader lets a quoted cell run over the end of its line and swallow what follows.
     if len(table) != lines.count or lines.last.count('"') % 2:
         _find_fault(layout, numeric, text)
     if lines.gap and width == 1:
-        raise DataError(f"{layout.place(lines.gap, 0)} is empty. Fill in the value or remove the line")
+        raise DataError("E422", f"{layout.place(lines.gap, 0)} is empty", "fill in the value or remove the line")
     if plain:
         return table, []
     x = np.empty((len(table), len(numeric)))
@@ -146,7 +150,7 @@ def encode_labels(cells: Sequence[Any], source: str) -> tuple[np.ndarray, tuple[
         numbers = np.array([])
     if np.isnan(numbers).any():
         row = int(np.flatnonzero(np.isnan(numbers))[0])
-        raise DataError(f"{source}, row {row} counted from 0, has no label. Fill it in or drop the row")
+        raise DataError("E232", f"{source}, row {row} counted from 0, has no label", "fill it in or drop the row")
     if len(numbers) and np.all(np.abs(numbers) < 2**53) and np.all(numbers == np.floor(numbers)):
         return numbers.astype(np.int64), ()
     codes: dict[str, int] = {}
@@ -184,7 +188,7 @@ def _decoded(source: str, opener: Callable[[], TextIO]) -> Iterator[TextIO]:
             yield handle
         except UnicodeDecodeError as error:
             found = f"byte 0x{error.object[error.start]:02x}"
-            raise DataError(f"{source} is not UTF-8 text ({found}). Save it as UTF-8, or as .npy") from None
+            raise DataError("E424", f"{source} is not UTF-8 text ({found})", "save it as UTF-8, or as .npy") from None
 
 
 def _delimiter(line: str, tabs: bool) -> str | None:
@@ -203,8 +207,9 @@ def _cells(line: str, delimiter: str | None, source: str, number: int) -> list[s
     except csv.Error:
         column = line.split('"', 1)[0].count(delimiter)
         raise DataError(
-            f"{source}, line {number}, column {column} or after: a quote is not closed where its cell ends. "
-            "Close it on the same line or remove it"
+            "E425",
+            f"{source}, line {number}, column {column} or after: a quote is not closed where its cell ends",
+            "close it on the same line or remove it",
         ) from None
     return [cell.strip() for cell in cells]
 
@@ -220,8 +225,9 @@ def _is_header(rows: list[list[str]], place: str) -> bool:
     if any(row[i] == rows[0][i] for row in rows[1:] for i in words if i < len(row)):
         return False
     raise DataError(
-        f"{place} could be a header or a row: it mixes numbers and {rows[0][words[0]]!r}. "
-        "Say which with header=True (--header) or header=False (--no-header)"
+        "E426",
+        f"{place} could be a header or a row: it mixes numbers and {rows[0][words[0]]!r}",
+        "say which with header=True (--header) or header=False (--no-header)",
     )
 
 
@@ -241,8 +247,12 @@ def _find_fault(layout: Layout, numeric: Sequence[int], text: int | None) -> Non
                 end, cut = min(len(row), width), "" if line.endswith("\n") else " (was the file cut short?)"
                 what = f"{layout.columns[end]!r} is missing" if end < width else f"{row[end]!r} is too many"
                 raise DataError(
-                    f"{layout.source}, line {number}, column {end}: {what}; fields here: {len(row)}, on line "
-                    f"{layout.first_line}: {width}{cut}. Correct the line or remove it"
+                    "E420",
+                    (
+                        f"{layout.source}, line {number}, column {end}: {what}; "
+                        f"fields here: {len(row)}, on line {layout.first_line}: {width}{cut}"
+                    ),
+                    "correct the line or remove it",
                 )
             for column in numeric:
                 if not is_number(row[column]):
@@ -255,12 +265,13 @@ def _refuse(layout: Layout, line: int, column: int, cell: str) -> NoReturn:
     place, name, first = layout.place(line, column), layout.columns[column], layout.first_row[column]
     if cell in _MISSING:
         found = f"holds {cell!r}, a missing value" if cell else "is empty"
-        raise DataError(f"{place} {found}. Fill in the value or remove the line")
+        raise DataError("E422", f"{place} {found}", "fill in the value or remove the line")
     if re.fullmatch(r"[+-]?\d+(,\d+)+(\.\d*)?([eE][+-]?\d+)?", cell):
-        raise DataError(f"{place}: {cell!r} is not a number. Write a decimal point and no other separators")
+        raise DataError("E423", f"{place}: {cell!r} is not a number", "write a decimal point and no other separators")
     if not is_number(first) and first not in _MISSING:
         raise DataError(
-            f"{place} holds text: {cell!r}. Leave the column out with drop=[{name!r}] (--drop {name}), "
-            "or read it as the label column"
+            "E423",
+            f"{place} holds text: {cell!r}",
+            f"leave the column out with drop=[{name!r}] (--drop {name}), or read it as the label column",
         )
-    raise DataError(f"{place}: {cell!r} is not a number. Correct the line or remove it")
+    raise DataError("E423", f"{place}: {cell!r} is not a number", "correct the line or remove it")

@@ -13,7 +13,7 @@ import numpy as np
 from jaxgmm._numerics import next_power_of_two
 from jaxgmm._options import EMOptions
 from jaxgmm._pytree import replace, take
-from jaxgmm._status import FitError, Status, describe_failure
+from jaxgmm._status import FitError, Status, cause, cure
 from jaxgmm.data.rows import Rows
 from jaxgmm.em.diagnosis import diagnose
 from jaxgmm.em.lanes import LanesResult, run_lanes
@@ -171,16 +171,23 @@ def summarise(
     floor = np.asarray(inside.reg_covar, np.float64)
     found = diagnose(own, rows, floor, since=lanes.floored[i][:n_components], singular=singular)
     if not np.isfinite(lanes.log_likelihood[i]):
-        details = [d.text() for d in found if d.kind == "singular"]
+        details = "".join(f"; {d.text()}" for d in found if d.kind == "singular")
         raise FitError(
-            f"no start gave a usable model with {n_components} components: {describe_failure(status, details)}", status
+            "E301",
+            f"no start gave a usable model with {n_components} components: {cause(status)} at the very start{details}",
+            cure(status),
+            status,
         )
     with np.errstate(over="ignore"):
         params = in_data_units(own, rows)
     if not np.isfinite(params.covariances).all():
         raise FitError(
-            f"the data reach {rows.scale:.3g} from their mean, and the squares of that, the covariances, do not fit "
-            f"into {rows.dtype}; divide the data by {rows.scale:.3g}",
+            "E302",
+            (
+                f"the data reach {rows.scale:.3g} from their mean, and the squares of that, the covariances, "
+                f"do not fit into {rows.dtype}"
+            ),
+            f"divide the data by {rows.scale:.3g}",
             Status.NONFINITE,
         )
     # The rows have other units than the data, and so has the density of a covariance.

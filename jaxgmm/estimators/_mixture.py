@@ -14,17 +14,18 @@ from jaxgmm import criteria, functional
 from jaxgmm._checks import precision_context
 from jaxgmm._numerics import LOG_2PI
 from jaxgmm._options import em_options
-from jaxgmm._pytree import replace
-from jaxgmm._status import FitError, Status
+from jaxgmm._status import DataError, FitError, Status, UsageError, marked
 from jaxgmm.covariance import COVARIANCE_TYPES, get_family
 from jaxgmm.data.rows import Rows, prepare_rows
 from jaxgmm.em.lanes import run_lanes
 from jaxgmm.em.restarts import given_starts, random_starts, summarise
 from jaxgmm.em.result import FitResult
+from jaxgmm.estimators._given import check_given, override
 from jaxgmm.estimators._protocol import (
     EstimatorProtocol,
     check_random_state,
     convergence_warning,
+    ill_defined,
     require,
     require_choice,
     require_integer,
@@ -34,12 +35,6 @@ from jaxgmm.estimators._protocol import (
 )
 from jaxgmm.init import INIT_METHODS, get_start
 from jaxgmm.params import Factors, GMMParams
-
-_ILL_DEFINED = (
-    "Fitting the mixture model failed because some components have ill-defined empirical covariance (for instance "
-    "caused by singleton or collapsed samples). Try to decrease the number of components, increase reg_covar, or "
-    "scale the input data."
-)
 
 
 class GaussianMixture(EstimatorProtocol):
@@ -117,11 +112,13 @@ class GaussianMixture(EstimatorProtocol):
         weight = validate_sample_weight(self, sample_weight, len(x), x.dtype)
         n_samples = int(np.count_nonzero(weight))
         if n_samples < self.n_components:
-            raise ValueError(
+            raise DataError(
+                "E211",
                 f"Expected n_samples >= n_components but got n_components = {self.n_components}, "
-                f"n_samples = {n_samples}"
+                f"n_samples = {n_samples}",
+                "ask for fewer components, or give more rows",
             )
-        given = self._check_given(x.shape[1])
+        given = check_given(self, x.shape[1])
         with precision_context(x.dtype):
             self._adopt(self._run(prepare_rows(x, weight), given))
         return self
@@ -142,49 +139,6 @@ class GaussianMixture(EstimatorProtocol):
         verbose = isinstance(self.verbose, (bool, np.bool_, int, np.integer)) and self.verbose >= 0
         require(self, "verbose", verbose, "an int in the range [0, inf) or an instance of 'bool'")
 
-    def _check_given(self, n_features: int) -> dict[str, np.ndarray]:
-        """The checked parts of the start that the constructor gives, as float64 arrays."""
-        family = get_family(self.covariance_type)
-        shapes = {
-            "weights": (self.n_components,),
-            "means": (self.n_components, n_features),
-            "precisions": family.shape(self.n_components, n_features),
-        }
-        given: dict[str, np.ndarray] = {}
-        for name, shape in shapes.items():
-            value = getattr(self, f"{name}_init")
-            if value is None:
-                continue
-            array = np.asarray(value, np.float64)
-            label = f"{self.covariance_type} precision" if name == "precisions" else name
-            if array.shape != shape:
-                raise ValueError(f"The parameter '{label}' should have the shape of {shape}, but got {array.shape}")
-            given[name] = array
-        if "weights" in given:
-            weights = given["weights"]
-            if (weights < 0).any() or (weights > 1).any():
-                raise ValueError(
-                    "The parameter 'weights' should be in the range [0, 1], but got max value "
-                    f"{weights.min():.5f}, min value {weights.max():.5f}"
-                )
-            atol = 1e-6 if np.asarray(self.weights_init).dtype == np.float32 else 1e-8
-            if abs(1.0 - weights.sum()) > atol:
-                raise ValueError(
-                    f"The parameter 'weights' should be normalized, but got sum(weights) = {weights.sum():.5f}"
-                )
-        if "precisions" in given:
-            self._check_precisions(given["precisions"])
-        return given
-
-    def _check_precisions(self, precisions: np.ndarray) -> None:
-        family = get_family(self.covariance_type)
-        if family.correlated:
-            symmetric = np.allclose(precisions, np.swapaxes(precisions, -1, -2))
-            if not symmetric or not (np.linalg.eigvalsh(precisions) > 0).all():
-                raise ValueError(f"'{self.covariance_type} precision' should be symmetric, positive-definite")
-        elif (precisions <= 0).any():
-            raise ValueError(f"'{self.covariance_type} precision' should be positive")
-
     def _run(self, rows: Rows, given: dict[str, np.ndarray]) -> FitResult:
         """Start every lane, run EM, and keep the best."""
         family = get_family(self.covariance_type)
@@ -197,6 +151,7 @@ class GaussianMixture(EstimatorProtocol):
             max_iter=self.max_iter,
         )
         inside = rows.options(options)
+        self._warn_of_floor(rows)
         rng = check_random_state(self.random_state)
         if self.warm_start and hasattr(self, "converged_"):
             starts, init = given_starts([self._params()], rows, self.n_components), "warm start"
@@ -213,20 +168,30 @@ class GaussianMixture(EstimatorProtocol):
             keys = jax.random.split(jax.random.key(rng.randint(2**31 - 1)), n_init)
             everything = np.ones((1, self.n_components), bool)
             starts = random_starts(rows, keys, everything, self.init_params, family.name, inside.reg_covar)
-            starts, init = _override(starts, given, rows), self.init_params
+            starts, init = override(starts, given, rows), self.init_params
         try:
             lanes = run_lanes(starts, rows.x, rows.weight, inside, n_rows=rows.n_samples)
             result = summarise(lanes, rows, self.n_components, init, options, inside)
         except FitError:
-            raise self._ill_defined(rows.dtype) from None
+            raise ill_defined(rows.dtype, Status.SINGULAR) from None
         # A failure in the very last iteration allowed still leaves the state before it: not converged, not ill.
         if result.status in (Status.SINGULAR, Status.NONFINITE) and result.n_iter < self.max_iter:
-            raise self._ill_defined(rows.dtype)
+            raise ill_defined(rows.dtype, result.status)
         return result
 
-    def _ill_defined(self, dtype: np.dtype) -> ValueError:
-        hint = " The numerical accuracy can also be improved by passing float64 data instead of float32."
-        return ValueError(_ILL_DEFINED + (hint if dtype == np.float32 else ""))
+    def _warn_of_floor(self, rows: Rows) -> None:
+        """Say so when `reg_covar`, which is absolute here, is no longer small beside the data."""
+        variances = rows.variances * rows.scale**2
+        varying = variances > 0
+        small = np.where(varying, variances, np.inf)
+        column = int(np.argmin(small))
+        if varying.any() and self.reg_covar > 1e-3 * small[column]:
+            found = (
+                f"reg_covar={self.reg_covar:g} is more than a thousandth of the variance of column {column}, "
+                f"{small[column]:.3g}, and will be seen in the covariances"
+            )
+            cure = f"standardize the data or pass reg_covar={1e-6 * small[column]:.1g}"
+            warnings.warn(marked(UserWarning, "W308", found, cure), stacklevel=4)
 
     def _adopt(self, result: FitResult) -> None:
         """Set the fitted attributes from a result, print what `verbose` asks for, warn if not converged."""
@@ -241,12 +206,9 @@ class GaussianMixture(EstimatorProtocol):
         if self.verbose:
             self._print_progress(result)
         if not self.converged_ and self.max_iter > 0:
-            warnings.warn(
-                "Best performing initialization did not converge. Try different init parameters, or increase "
-                "max_iter, tol, or check for degenerate data.",
-                convergence_warning(),
-                stacklevel=3,
-            )
+            cure = "try different init parameters, or increase max_iter, tol, or check for degenerate data."
+            found = "Best performing initialization did not converge."
+            warnings.warn(marked(convergence_warning(), "W301", found, cure), stacklevel=3)
 
     @property
     def params_family(self) -> Any:
@@ -326,7 +288,11 @@ class GaussianMixture(EstimatorProtocol):
         """`n_samples` draws grouped by component: X (n, D) float64 and labels int64 (n)."""
         self._check_is_fitted()
         if n_samples < 1:
-            raise ValueError(f"Invalid value for 'n_samples': {n_samples} . The sampling requires at least one sample.")
+            raise UsageError(
+                "E108",
+                f"Invalid value for 'n_samples': {n_samples} . The sampling requires at least one sample.",
+                "for example n_samples=1",
+            )
         # The draws are NumPy's, in scikit-learn's order, so that a seed gives the same rows in both.
         rng = check_random_state(self.random_state)
         weights = np.asarray(self.weights_, np.float64)
@@ -378,19 +344,3 @@ def _precisions(params: GMMParams) -> tuple[Array, Array]:
 @partial(jax.jit, static_argnames=("n_components", "n_features", "covariance_type"))
 def _half_log_det(factor: Array, *, n_components: int, n_features: int, covariance_type: str) -> Array:
     return get_family(covariance_type).half_log_det(factor, n_components, n_features)
-
-
-def _override(starts: GMMParams, given: dict[str, np.ndarray], rows: Rows) -> GMMParams:
-    """Replace the given parts in every lane of the starts (which are in the units of the rows)."""
-    lanes, dtype = starts.weights.shape[0], rows.dtype
-    changes: dict[str, Any] = {}
-    if "weights" in given:
-        changes["weights"] = given["weights"]
-    if "means" in given:
-        changes["means"] = (given["means"] - rows.offset) / rows.scale
-    if "precisions" in given:
-        precisions = jax.numpy.asarray(given["precisions"] * rows.scale * rows.scale, dtype)
-        changes["covariances"] = starts.family.from_precisions(precisions)
-    return replace(
-        starts, **{name: np.broadcast_to(np.asarray(v, dtype), (lanes, *np.shape(v))) for name, v in changes.items()}
-    )

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from jaxgmm._checks import reads_as_number
-from jaxgmm._status import ConvergenceWarning
+from jaxgmm._status import ConvergenceWarning, DataError, FitError, Status, UsageError, marked
 
 _SKLEARN_IMPUTE_HINT = (
     "For supervised learning, you might want to consider sklearn.ensemble.HistGradientBoostingClassifier and "
@@ -50,16 +50,36 @@ def invalid_parameter_error() -> type[Exception]:
     return loaded.InvalidParameterError if loaded else _InvalidParameter
 
 
+def ill_defined(dtype: np.dtype, status: Status) -> FitError:
+    """scikit-learn's sentence about a covariance that became singular."""
+    more = " The numerical accuracy can also be improved by passing float64 data instead of float32."
+    return FitError(
+        "E303",
+        "Fitting the mixture model failed because some components have ill-defined empirical covariance "
+        "(for instance caused by singleton or collapsed samples).",
+        "try to decrease the number of components, increase reg_covar, or scale the input data."
+        + (more if dtype == np.float32 else ""),
+        status,
+    )
+
+
 # ---------------------------------------------------------------------------------------- parameter checks
 
 
 def require(estimator: Any, name: str, sound: bool, expected: str) -> None:
     """Raise scikit-learn's sentence about an unusable constructor parameter."""
     if not sound:
-        raise invalid_parameter_error()(
+        raise marked(
+            invalid_parameter_error(),
+            "E108",
             f"The {name!r} parameter of {type(estimator).__name__} must be {expected}. "
-            f"Got {getattr(estimator, name)!r} instead."
+            f"Got {getattr(estimator, name)!r} instead.",
+            f"for example {name}={_default(estimator, name)!r}",
         )
+
+
+def _default(estimator: Any, name: str) -> Any:
+    return type(estimator)._parameters()[name].default
 
 
 def require_integer(estimator: Any, name: str, minimum: int) -> None:
@@ -88,10 +108,16 @@ def check_random_state(seed: Any) -> np.random.RandomState:
     if seed is None or seed is np.random:
         return np.random.mtrand._rand
     if isinstance(seed, Integral):
+        if not 0 <= int(seed) < 2**32:
+            raise UsageError("E108", f"Seed must be between 0 and 2**32 - 1, got {seed}", "for example random_state=0")
         return np.random.RandomState(int(seed))
     if isinstance(seed, np.random.RandomState):
         return seed
-    raise ValueError(f"{seed!r} cannot be used to seed a numpy.random.RandomState instance")
+    raise UsageError(
+        "E108",
+        f"{seed!r} cannot be used to seed a numpy.random.RandomState instance",
+        "give an integer, a RandomState or None",
+    )
 
 
 # --------------------------------------------------------------------------------------------- data checks
@@ -107,12 +133,17 @@ def _feature_names(x: Any) -> np.ndarray | None:
     if not kinds and len(names):
         return names
     if kinds and any(isinstance(name, str) for name in names):
-        raise TypeError(
-            "Feature names are only supported if all input features have string names, but your input has "
-            f"{sorted({type(name).__name__ for name in names})} as feature name / column name types. If you want "
-            "feature names to be stored and validated, you must convert them all to strings, by using X.columns = "
-            "X.columns.astype(str) for example. Otherwise you can remove feature / column names from your input "
-            "data, or convert them all to a non-string data type."
+        raise marked(
+            TypeError,
+            "E214",
+            (
+                "Feature names are only supported if all input features have string names, but your input "
+                f"has {sorted({type(name).__name__ for name in names})} as feature name / column name types. "
+                "If you want feature names to be stored and validated, you must convert them all to strings, "
+                "by using X.columns = X.columns.astype(str) for example. Otherwise you can remove feature / "
+                "column names from your input data, or convert them all to a non-string data type."
+            ),
+            "rename the columns",
         )
     return None
 
@@ -131,10 +162,12 @@ def _check_feature_names(estimator: Any, x: Any, *, reset: bool) -> None:
     if fitted is None and names is None:
         return
     if names is None:
-        warnings.warn(f"X does not have valid feature names, but {owner} was fitted with feature names", stacklevel=4)
+        found = f"X does not have valid feature names, but {owner} was fitted with feature names"
+        warnings.warn(marked(UserWarning, "W201", found, "pass a data frame with the same columns"), stacklevel=4)
         return
     if fitted is None:
-        warnings.warn(f"X has feature names, but {owner} was fitted without feature names", stacklevel=4)
+        found = f"X has feature names, but {owner} was fitted without feature names"
+        warnings.warn(marked(UserWarning, "W201", found, "fit on a data frame, or pass an array"), stacklevel=4)
         return
     if len(fitted) == len(names) and (fitted == names).all():
         return
@@ -146,22 +179,30 @@ def _check_feature_names(estimator: Any, x: Any, *, reset: bool) -> None:
             text += f"Feature names {title}:\n{shown}"
     if not unexpected and not missing:
         text += "Feature names must be in the same order as they were in fit.\n"
-    raise ValueError(text)
+    raise DataError("E213", text.rstrip(), "give the columns that the estimator was fitted on, in that order")
 
 
-def _to_numeric(x: Any, name: str) -> np.ndarray:
+def to_numeric(x: Any, name: str) -> np.ndarray:
     """A native float32 or float64 array from anything dense and numeric."""
     if hasattr(x, "toarray") and hasattr(x, "nnz"):
-        raise TypeError(
-            f"Sparse data was passed for {name}, but dense data is required. "
-            "Use '.toarray()' to convert to a dense numpy array."
+        raise marked(
+            TypeError,
+            "E204",
+            (
+                f"Sparse data was passed for {name}, but dense data is required. Use '.toarray()' to convert "
+                "to a dense numpy array."
+            ),
+            f"pass {name}.toarray()",
         )
-    array = np.asarray(x)
+    try:
+        array = np.asarray(x)
+    except ValueError as error:  # NumPy's words, which scikit-learn passes on
+        raise DataError("E206", str(error), "give every row the same length") from None
     if array.dtype.kind == "c":
-        raise ValueError(f"Complex data not supported\n{array}\n")
+        raise DataError("E202", f"Complex data not supported\n{array}", "pass real and imaginary part as two columns")
     if array.dtype.kind in "USV":
         if array.dtype.kind == "V":
-            raise ValueError("dtype='numeric' is not compatible with arrays of bytes/strings.")
+            raise DataError("E201", "dtype='numeric' is not compatible with arrays of bytes/strings.", "pass numbers")
         return _parse(array.astype(object), name)
     if array.dtype.kind == "O":
         return _parse(array, name)
@@ -173,10 +214,12 @@ def _parse(array: np.ndarray, name: str) -> np.ndarray:
     """Object and string arrays become float64, or say which value cannot."""
     try:
         return array.astype(np.float64)
+    except ValueError as error:
+        raise DataError("E201", f"{error} in {name}", "drop or encode such columns first") from None
     except TypeError as error:
         found = next((v for v in array.ravel() if not reads_as_number(v)), None)
-        raise TypeError(
-            f"{error} ({name} contains {str(found)[:60]!r}); argument must be a string or a number"
+        raise marked(
+            TypeError, "E201", f"{error} ({name} contains {str(found)[:60]!r})", "argument must be a string or a number"
         ) from None
 
 
@@ -189,10 +232,18 @@ def _check_finite(array: np.ndarray, name: str, owner: str) -> None:
     where = f"row {place[0]}" + (f", column {place[1]}" if len(place) > 1 else "")
     if np.isnan(array).any():
         hint = f"\n{owner} does not accept missing values encoded as NaN natively. {_SKLEARN_IMPUTE_HINT}"
-        raise ValueError(f"Input {name} contains NaN.{hint} The first bad value is at {where}, counted from 0.")
-    raise ValueError(
-        f"Input {name} contains infinity or a value too large for {array.dtype!r}. "
-        f"The first bad value is at {where}, counted from 0."
+        raise DataError(
+            "E203",
+            f"Input {name} contains NaN.{hint} The first bad value is at {where}, counted from 0.",
+            "drop or impute such rows",
+        )
+    raise DataError(
+        "E203",
+        (
+            f"Input {name} contains infinity or a value too large for {array.dtype!r}. The first bad "
+            f"value is at {where}, counted from 0."
+        ),
+        "drop such rows, or pass float64",
     )
 
 
@@ -200,28 +251,42 @@ def validate_data(estimator: Any, x: Any, *, reset: bool, min_samples: int = 1) 
     """Data as a finite 2-D native float array, with scikit-learn's errors; remembers shape and names at fit."""
     owner = type(estimator).__name__
     _check_feature_names(estimator, x, reset=reset)
-    array = _to_numeric(x, "X")
+    array = to_numeric(x, "X")
     reshape = (
-        "Reshape your data either using array.reshape(-1, 1) if your data has a single feature or "
+        "reshape your data either using array.reshape(-1, 1) if your data has a single feature or "
         "array.reshape(1, -1) if it contains a single sample."
     )
     if array.ndim < 2:
         kind = "scalar" if array.ndim == 0 else "1D"
-        raise ValueError(f"Expected 2D array, got {kind} array instead:\narray={array}.\n{reshape}")
+        raise DataError("E207", f"Expected 2D array, got {kind} array instead:\narray={array}.", reshape)
     if array.ndim > 2:
-        raise ValueError(f"Found array with dim {array.ndim}, while dim <= 2 is required by {owner}.")
+        raise DataError(
+            "E207",
+            f"Found array with dim {array.ndim}, while dim <= 2 is required by {owner}.",
+            "pass one row per sample and one column per feature",
+        )
     n_samples, n_features = array.shape
     found = f"(shape={array.shape}) while a minimum of"
     if n_samples < min_samples:
-        raise ValueError(f"Found array with {n_samples} sample(s) {found} {min_samples} is required by {owner}.")
+        raise DataError(
+            "E209",
+            f"Found array with {n_samples} sample(s) {found} {min_samples} is required by {owner}.",
+            f"give at least {min_samples}",
+        )
     if n_features < 1:
-        raise ValueError(f"Found array with {n_features} feature(s) {found} 1 is required by {owner}.")
+        raise DataError(
+            "E208",
+            f"Found array with {n_features} feature(s) {found} 1 is required by {owner}.",
+            "give at least one column",
+        )
     _check_finite(array, "X", owner)
     if reset:
         estimator.n_features_in_ = n_features
     elif n_features != estimator.n_features_in_:
-        raise ValueError(
-            f"X has {n_features} features, but {owner} is expecting {estimator.n_features_in_} features as input"
+        raise DataError(
+            "E210",
+            f"X has {n_features} features, but {owner} is expecting {estimator.n_features_in_} features as input",
+            "give the columns of the fit",
         )
     return array
 
@@ -232,16 +297,22 @@ def validate_sample_weight(estimator: Any, sample_weight: Any, n_samples: int, d
         return np.ones(n_samples, dtype)
     if isinstance(sample_weight, Real):
         sample_weight = np.full(n_samples, sample_weight)
-    weight = _to_numeric(sample_weight, "sample_weight")
+    weight = to_numeric(sample_weight, "sample_weight")
     if weight.ndim != 1:
-        raise ValueError(f"Sample weights must be 1D array or scalar, got {weight.ndim}D array.")
+        raise DataError(
+            "E220", f"Sample weights must be 1D array or scalar, got {weight.ndim}D array.", "give one weight a row"
+        )
     if weight.shape != (n_samples,):
-        raise ValueError(f"sample_weight.shape == {weight.shape}, expected {(n_samples,)}!")
+        raise DataError(
+            "E220", f"sample_weight.shape == {weight.shape}, expected {(n_samples,)}!", "give one weight a row"
+        )
     _check_finite(weight, "sample_weight", type(estimator).__name__)
     if (weight < 0).any():
-        raise ValueError("Negative values in data passed to `sample_weight`.")
+        raise DataError("E221", "Negative values in data passed to `sample_weight`.", "weights must be at least 0")
     if not weight.any():
-        raise ValueError("Sample weights must contain at least one non-zero number.")
+        raise DataError(
+            "E222", "Sample weights must contain at least one non-zero number.", "give at least one positive weight"
+        )
     return weight.astype(dtype, copy=False)
 
 
@@ -265,7 +336,11 @@ class EstimatorProtocol:
         valid = list(self._parameters())
         for name, value in params.items():
             if name not in valid:
-                raise ValueError(f"Invalid parameter {name!r} for estimator {self}. Valid parameters are: {valid!r}.")
+                raise UsageError(
+                    "E150",
+                    f"Invalid parameter {name!r} for estimator {self}. Valid parameters are: {valid!r}.",
+                    "choose one of them",
+                )
             setattr(self, name, value)
         return self
 
@@ -282,9 +357,11 @@ class EstimatorProtocol:
 
     def _check_is_fitted(self) -> None:
         if not self.__sklearn_is_fitted__():
-            raise not_fitted_error()(
-                f"This {type(self).__name__} instance is not fitted yet. Call 'fit' with appropriate arguments "
-                "before using this estimator."
+            raise marked(
+                not_fitted_error(),
+                "E146",
+                f"This {type(self).__name__} instance is not fitted yet.",
+                "call 'fit' with appropriate arguments before using this estimator",
             )
 
     def __sklearn_tags__(self) -> Any:

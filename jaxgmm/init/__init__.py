@@ -12,7 +12,7 @@ from jax import Array
 from jaxgmm._compile import hot_jit
 from jaxgmm._pytree import take
 from jaxgmm._slots import deal_out
-from jaxgmm._status import UsageError, nearest
+from jaxgmm._status import UsageError, choose
 from jaxgmm.init._base import StartMethod, params_from_rows
 from jaxgmm.init._centres import CentreStart, random_rows
 from jaxgmm.init._kmeans import kmeans_plus_plus, lloyd
@@ -40,13 +40,13 @@ def get_start(name: str) -> StartMethod:
     """The start method of that name; `UsageError` names the nearest known."""
     if not isinstance(name, str):
         raise UsageError(
-            f"init must be the name of a start or GMMParams, got {type(name).__name__}; "
-            "params_from_labels, params_from_means and params_from_responsibilities make GMMParams from arrays"
+            "E143",
+            f"init must be the name of a start or GMMParams, got {type(name).__name__}",
+            "params_from_labels, params_from_means and params_from_responsibilities make GMMParams from arrays",
         )
     if name not in _METHODS:
         raise UsageError(
-            f"unknown init {name!r}{nearest(name, list(INIT_METHODS))}; "
-            f"choose one of {', '.join(INIT_METHODS)}, or give starting parameters"
+            "E109", f"unknown init {name!r}", f"{choose(name, list(INIT_METHODS))}, or give starting parameters"
         )
     return _METHODS[name]
 

@@ -34,7 +34,8 @@ def make_params(
     2
     """
     if (covariances is None) == (precisions is None):
-        raise UsageError("give either covariances or precisions")
+        found = f"got {'neither' if precisions is None else 'both'}"
+        raise UsageError("E107", f"a mixture takes either covariances or precisions, {found}", "give one of the two")
     family = get_family(covariance_type)
     scale_name = "precisions" if covariances is None else "covariances"
     given = {"weights": weights, "means": means, scale_name: precisions if covariances is None else covariances}
@@ -69,12 +70,18 @@ def params_from_responsibilities(
     rows = check_data(x)
     shares = check_data(responsibilities, name="responsibilities").astype(rows.dtype, copy=False)
     if len(shares) != len(rows):
-        raise DataError(f"responsibilities have {len(shares)} rows, but x has {len(rows)}; give one row per row of x")
+        raise DataError(
+            "E240", f"responsibilities have {len(shares)} rows, but x has {len(rows)}", "give one row per row of x"
+        )
     if (shares < 0).any():
-        raise DataError(f"responsibilities must be at least 0, got {shares.min():g}")
+        raise DataError(
+            "E245",
+            f"responsibilities must be at least 0, got {shares.min():g}",
+            "give the share of each row in each component",
+        )
     empty = np.flatnonzero(shares.sum(axis=0) == 0)
     if len(empty):
-        raise DataError(f"no row belongs to component {int(empty[0])}; give every component at least one row")
+        raise DataError("E246", f"no row belongs to component {int(empty[0])}", "give every component at least one row")
     return _one_m_step(
         rows, pad_rows(shares, rows.dtype), shares.shape[1], covariance_type, sample_weight, reg_covar, reg_kind
     )
@@ -99,7 +106,9 @@ def params_from_labels(
     found, codes = np.unique(np.asarray(labels), return_inverse=True)
     rows = check_data(x)
     if codes.shape != (len(rows),):
-        raise DataError(f"labels have shape {np.shape(labels)}, but x has {len(rows)} rows; give one label a row")
+        raise DataError(
+            "E230", f"labels have shape {np.shape(labels)}, but x has {len(rows)} rows", "give one label a row"
+        )
     padded = pad_vector(codes.astype(np.int32), np.int32)
     return _one_m_step(rows, padded, len(found), covariance_type, sample_weight, reg_covar, reg_kind)
 
@@ -127,7 +136,7 @@ def params_from_means(
         ]
     missing = sorted(set(range(len(centres))) - set(nearest.tolist()))
     if missing:
-        raise DataError(f"no row of x is nearest to mean {missing[0]}; move it into the data or leave it out")
+        raise DataError("E246", f"no row of x is nearest to mean {missing[0]}", "move it into the data or leave it out")
     return params_from_labels(
         rows,
         nearest,
