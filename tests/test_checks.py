@@ -100,6 +100,12 @@ def test_the_largest_numbers_end_as_an_error_in_words(size):
             jaxgmm.fit(x, 2, key=0)
 
 
+def test_the_largest_numbers_of_single_precision_end_as_an_error_in_words():
+    x = np.random.default_rng(0).choice(np.array([-3e38, 3e38], np.float32), (20, 2))
+    with pytest.raises(FitError, match="no start gave a usable model"):
+        jaxgmm.fit(x, 2, key=0)
+
+
 REFUSED = {
     "one axis": (np.zeros(N), r"2-D .*reshape\(-1, 1\)"),
     "three axes": (np.zeros((1, N, D)), "2-D"),

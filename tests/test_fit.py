@@ -221,6 +221,16 @@ def test_data_beyond_the_dtype_are_an_error(dtype):
         jaxgmm.fit(x.astype(dtype), K, key=0)
 
 
+@pytest.mark.parametrize(("tiny", "dtype"), [(1e-21, np.float32), (1e-158, np.float64)])
+def test_covariances_below_the_dtype_are_an_error(small, family, tiny, dtype):
+    """Squares that underflow end as an error with a cure, not as a model without variance."""
+    x = (small.x * tiny).astype(dtype)
+    with pytest.raises(FitError, match=r"do not fit into float\d\d; divide the data by .*e-"):
+        jaxgmm.fit(x, K, covariance_type=family, key=0, reg_covar=0.0)
+    large = jaxgmm.fit((x / x.dtype.type(tiny)), K, covariance_type=family, key=0, reg_covar=0.0, max_iter=3)
+    assert np.isfinite(jaxgmm.log_prob(large.params, small.x)).all()
+
+
 def test_constant_data_leave_components_empty(dtype):
     result = jaxgmm.fit(np.full((N, D), 7.0, dtype), K, key=0, reg_covar=0.25)
     assert result.converged

@@ -58,7 +58,7 @@ class Rows:
         """Options for EM on z that mean the same as `options` for x."""
         return replace(
             options,
-            reg_covar=np.asarray(options.reg_covar / self.scale / self.scale, self.dtype),
+            reg_covar=np.asarray(float(options.reg_covar) / self.scale / self.scale, self.dtype),
             log_volume=np.asarray(self.n_features * math.log(self.scale), self.dtype),
             row_weight=np.asarray(self.weight_sum / self.n_used, self.dtype),
         )

@@ -17,7 +17,15 @@ from jaxgmm.data.rows import Rows
 from jaxgmm.em.lanes import LanesResult, run_lanes
 from jaxgmm.em.result import FitResult
 from jaxgmm.init import make_starts
-from jaxgmm.params import GMMParams, as_dtype, pad_components, rescale, select_components, translate
+from jaxgmm.params import (
+    GMMParams,
+    as_dtype,
+    pad_components,
+    rescale,
+    select_components,
+    smallest_variance,
+    translate,
+)
 
 # Device memory that the starts of one chunk of restarts may take (distances of every row to its seeds).
 _START_BYTES = 1 << 29
@@ -134,10 +142,10 @@ def summarise(lanes: LanesResult, rows: Rows, n_components: int, init: str, opti
         )
     with np.errstate(over="ignore"):
         params = in_data_units(select_components(take(lanes.params, i), np.arange(n_components)), rows)
-    if not np.isfinite(params.covariances).all():
+    if not np.isfinite(params.covariances).all() or smallest_variance(params) < np.finfo(rows.dtype).tiny:
         raise FitError(
-            f"the data reach {rows.scale:.3g} from their mean, and the squares of that, the covariances, do not fit "
-            f"into {rows.dtype}; divide the data by {rows.scale:.3g}",
+            f"the data reach up to {rows.scale:.3g} from their mean, and the squares of that, the covariances, "
+            f"do not fit into {rows.dtype}; divide the data by {rows.scale:.3g}",
             Status.NONFINITE,
         )
     return FitResult(

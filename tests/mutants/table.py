@@ -252,7 +252,7 @@ MUTANTS = (
     Mutant(
         "reg_covar not scaled with the rows",
         "data/rows.py",
-        "np.asarray(options.reg_covar / self.scale / self.scale, self.dtype)",
+        "np.asarray(float(options.reg_covar) / self.scale / self.scale, self.dtype)",
         "np.asarray(options.reg_covar, self.dtype)",
         (f"{ORACLE}::test_fit_follows_the_path_of_exact_em",),
     ),
