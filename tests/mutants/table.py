@@ -264,6 +264,20 @@ MUTANTS = (
         (f"{ORACLE}::test_e_step_and_m_step",),
     ),
     Mutant(
+        "the mean of the rows follows their memory layout",
+        "data/rows.py",
+        "share @ np.ascontiguousarray(x[start : start + _CHUNK], np.float64)",
+        "share @ x[start : start + _CHUNK].astype(np.float64)",
+        ("tests/test_properties.py::test_memory_layout_and_byte_order_change_no_bit",),
+    ),
+    Mutant(
+        "covariances that underflow are returned",
+        "em/restarts.py",
+        " or smallest_variance(params) < np.finfo(rows.dtype).tiny",
+        "",
+        (f"{FIT}::test_covariances_below_the_dtype_are_an_error",),
+    ),
+    Mutant(
         "dtype not kept",
         "_checks.py",
         "target = np.float32 if array.dtype.itemsize <= 4 else np.float64",
