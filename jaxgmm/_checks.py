@@ -47,7 +47,7 @@ def _as_float(array: np.ndarray, name: str) -> np.ndarray:
             if kind in "SUVMm":
                 raise TypeError
             converted = array.astype(np.float64)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             values = array.ravel().tolist()
             found = next((repr(v) for v in values if not reads_as_number(v)), repr(values[0]) if values else "nothing")
             raise DataError(
@@ -57,14 +57,15 @@ def _as_float(array: np.ndarray, name: str) -> np.ndarray:
     if kind in "iub":
         return array.astype(np.float64)
     target = np.float32 if array.dtype.itemsize <= 4 else np.float64
-    return array.astype(np.dtype(target).newbyteorder("="), copy=False)
+    with np.errstate(over="ignore"):  # what double precision cannot hold becomes infinity, which is refused
+        return array.astype(np.dtype(target).newbyteorder("="), copy=False)
 
 
 def reads_as_number(value: Any) -> bool:
-    """Whether `value` is a number or text that spells one."""
+    """Whether `value` is a number that double precision holds, or text that spells one."""
     try:
         float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return False
     return True
 

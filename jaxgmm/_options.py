@@ -102,7 +102,7 @@ def floor_by_feature(options: EMOptions, variances: Any, resolution: Any, scale:
     """
     unit = 1.0 / scale / scale
     if not options.relative:
-        return np.full(np.shape(variances), options.reg_covar * unit)
+        return np.full(np.shape(variances), float(options.reg_covar) * unit)
     varies = variances > (8.0 * resolution) ** 2
     n_varying = np.maximum(np.sum(varies, axis=-1, keepdims=True), 1)
     typical = np.sum(np.where(varies, variances, 0.0), axis=-1, keepdims=True) / n_varying

@@ -199,13 +199,23 @@ def check_params(params: GMMParams, *, n_features: int | None = None) -> None:
     if (weights < 0).any() or abs(weights.sum() - 1.0) > _WEIGHT_SUM_SLACK:
         found = f"got a sum of {weights.sum():.6g} and a smallest of {weights.min():.6g}"
         raise DataError("E242", f"weights must be at least 0 and sum to 1, {found}", "divide them by their sum")
-    used = covariances[weights > 0] if params.family.per_component else covariances
-    try:
-        sound = params.family.correlated and bool(np.linalg.cholesky(used.astype(np.float64)).size)
-    except np.linalg.LinAlgError:
-        sound = False
-    if not (sound or (not params.family.correlated and (used > 0).all())):
+    if not smallest_variance(params) > 0:
         raise DataError("E243", f"a {params.covariance_type} covariance is not positive definite", "raise its diagonal")
+
+
+def smallest_variance(params: GMMParams) -> float:
+    """The smallest variance of a feature given those before it in an active component; 0 if there is none.
+
+    On the host, in double precision and with numbers below the normal ones, which compiled code takes for 0.
+    """
+    covariances = np.asarray(params.covariances, np.float64)
+    used = covariances[np.asarray(params.weights) > 0] if params.family.per_component else covariances
+    if not params.family.correlated:
+        return float(used.min())
+    try:
+        return float((np.diagonal(np.linalg.cholesky(used), axis1=-2, axis2=-1) ** 2).min())
+    except np.linalg.LinAlgError:
+        return 0.0
 
 
 def as_dtype(tree: T, dtype: Any) -> T:

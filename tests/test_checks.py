@@ -92,6 +92,20 @@ def test_large_finite_numbers_are_not_infinite(small):
     assert np.isfinite(jaxgmm.log_prob(PARAMS, x)).all()
 
 
+@pytest.mark.parametrize("size", [1e160, 1e308, 1.7e308])
+def test_the_largest_numbers_end_as_an_error_in_words(size):
+    """Their squares overflow, the power of two above them, and the difference of two of them."""
+    for x in ([[size, -size]] * 4 + [[-size, size]] * 2, [[size, size]] * 3 + [[-size, size]] * 3):
+        with pytest.raises(FitError, match="no start gave a usable model"):
+            jaxgmm.fit(x, 2, key=0)
+
+
+def test_the_largest_numbers_of_single_precision_end_as_an_error_in_words():
+    x = np.random.default_rng(0).choice(np.array([-3e38, 3e38], np.float32), (20, 2))
+    with pytest.raises(FitError, match="no start gave a usable model"):
+        jaxgmm.fit(x, 2, key=0)
+
+
 REFUSED = {
     "one axis": (np.zeros(N), r"2-D .*reshape\(-1, 1\)"),
     "three axes": (np.zeros((1, N, D)), "2-D"),
@@ -101,6 +115,11 @@ REFUSED = {
     "a word among objects": ([[1, 2, 3.0], [4, "five", 6]], "must hold numbers.*five"),
     "an object among objects": (np.array([[1.0, 2.0, {}]] * N, object), "must hold numbers.*{}"),
     "a missing value": (np.array([[1.0, None, 2.0]] * N, object), "(must hold numbers.*None|NaN at row 0, column 1)"),
+    "a number too large for any float": ([[1, 2, 3.0], [4, 10**400, 6]], "must hold numbers.*1000"),
+    "a number too large for double precision": (
+        np.full((N, D), np.longdouble("1e4000")),
+        "infinity at row 0, column 0",
+    ),
     "dates": (np.zeros((N, D), "M8[s]"), "must hold numbers"),
     "ragged rows": ([[1.0, 2.0, 3.0], [4.0]], "not a rectangular table"),
     "complex": (np.zeros((N, D)) + 1j, "complex"),

@@ -221,6 +221,16 @@ def test_data_beyond_the_dtype_are_an_error(dtype):
         jaxgmm.fit(x.astype(dtype), K, key=0)
 
 
+@pytest.mark.parametrize(("tiny", "dtype"), [(1e-21, np.float32), (1e-158, np.float64)])
+def test_covariances_below_the_dtype_are_an_error(small, family, tiny, dtype):
+    """Squares that underflow end as an error with a cure, not as a model without variance."""
+    x = (small.x * tiny).astype(dtype)
+    with pytest.raises(FitError, match=r"do not fit into float\d\d; divide the data by .*e-"):
+        jaxgmm.fit(x, K, covariance_type=family, key=0, reg_covar=0.0)
+    large = jaxgmm.fit((x / x.dtype.type(tiny)), K, covariance_type=family, key=0, reg_covar=0.0, max_iter=3)
+    assert np.isfinite(jaxgmm.log_prob(large.params, small.x)).all()
+
+
 def test_constant_data_leave_components_empty(dtype):
     result = jaxgmm.fit(np.full((N, D), 7.0, dtype), K, key=0, reg_covar=0.25)
     assert result.converged
@@ -278,6 +288,38 @@ def test_every_stop_code():
         assert describe(status)
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_log_likelihood_that_is_not_finite_stops_and_changes_nothing(small, monkeypatch, value):
+    """Whatever an E-step comes to: the lane ends with a code of its own, at the best state before."""
+    x, options = small.x.astype(np.float32), EMOptions()
+    x, weight = jnp.asarray(x), jnp.ones(N, jnp.float32)
+    state = loop.init_state(cast(start("full"), np.float32), jnp.float32)
+    for _ in range(2):
+        state = loop.step(state, x, weight, options)
+    assert state.status == Status.RUNNING
+
+    def poisoned(*args, **more):
+        return dataclasses.replace(collect(*args, **more), log_likelihood=jnp.float32(value))
+
+    collect = loop.collect
+    monkeypatch.setattr(loop, "collect", poisoned)
+    after = loop.step(state, x, weight, options)
+    assert after.status == Status.NONFINITE
+    assert after.best_log_likelihood == state.best_log_likelihood
+    for name in ("params", "best_params"):
+        for a, b in zip(jax.tree.leaves(getattr(after, name)), jax.tree.leaves(getattr(state, name)), strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_the_best_state_is_returned_when_regularisation_leads_away_from_it(small, family):
+    """From the maximum of the likelihood a large reg_covar can only lead down."""
+    top = fit(small.x, family, reg_covar=0.0)
+    result = fit(small.x, family, init=top.params, reg_covar=0.5)
+    assert result.history[-1] < result.history[0] - 1
+    assert result.log_likelihood == pytest.approx(top.log_likelihood, rel=1e-9)
+    assert_params_close(result.params, top.params, tolerance(np.float64, 1000))
+
+
 # Restarts
 
 
@@ -303,11 +345,11 @@ def test_the_share_of_the_best_counts_no_failures(small):
     log_likelihood = healthy.log_likelihood
     result = dataclasses.replace(
         healthy,
-        restart_log_likelihoods=np.array([log_likelihood, log_likelihood - 50, log_likelihood + 900, -np.inf]),
-        restart_status=np.array([Status.CONVERGED, Status.CONVERGED, Status.SINGULAR, Status.SINGULAR]),
+        restart_log_likelihoods=log_likelihood + np.array([0.0, -50.0, 0.0, 900.0, -np.inf]),
+        restart_status=np.array([Status.CONVERGED, Status.CONVERGED] + 3 * [Status.SINGULAR]),
         best_restart=0,
     )
-    assert result.best_share == 0.25
+    assert result.best_share == 0.2
 
 
 def test_the_healthiest_restart_wins():

@@ -97,16 +97,16 @@ def test_a_seed_is_the_candidate_that_leaves_least():
 
 @pytest.mark.usefixtures("wide")
 def test_candidates_follow_weight_times_squared_distance():
-    """Four rows at 0, 1, 2 and 3 with the seed at 0: masses 0, 1·1, 4·2 and 9·0."""
+    """Four rows at 0, 1, 2 and 3 with the seed at 0: masses 0, 1·2, 4·1 and 9·0."""
     x = jnp.asarray(np.repeat([[0.0], [1.0], [2.0], [3.0]], 64, axis=0))
-    weight = jnp.asarray(np.repeat([1.0, 1.0, 2.0, 0.0], 64))
+    weight = jnp.asarray(np.repeat([1.0, 2.0, 1.0, 0.0], 64))
     _, state = _kmeans.begin(jax.random.key(0), x, weight, 2)
     seed = jnp.zeros((_kmeans.TRIALS, 1))
     state = _kmeans.settle(seed, *_kmeans.seeding_pass(x, weight, state, seed))
     draws = jnp.linspace(0.0, 1.0, 901)
     values, counts = np.unique(_kmeans.draw_candidates(draws, x, weight, state), return_counts=True)
     np.testing.assert_array_equal(values, [1.0, 2.0])
-    np.testing.assert_allclose(counts, [100, 801], atol=1)
+    np.testing.assert_allclose(counts, [300, 601], atol=1)
 
 
 @pytest.mark.usefixtures("wide")

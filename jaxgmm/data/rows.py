@@ -9,6 +9,7 @@ it only takes squares of very large or very small data away from the ends of the
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -100,6 +101,7 @@ def pad_vector(values: np.ndarray, dtype: Any) -> np.ndarray:
     return padded
 
 
+@np.errstate(over="ignore")  # the difference of two of the largest numbers is infinite, and stops EM as such
 def prepare_rows(x: np.ndarray, weight: np.ndarray) -> Rows:
     """Centre about the weighted mean, scale and pad; call inside the 64-bit context that the dtype of x asks for."""
     total = float(np.sum(weight, dtype=np.float64))
@@ -132,4 +134,5 @@ def prepare_rows(x: np.ndarray, weight: np.ndarray) -> Rows:
 
 def _power_of_two(largest: float, dtype: Any) -> float:
     """The power of two next above the largest deviation; not so small that reg_covar / scale² would overflow."""
-    return 2.0 ** max(math.frexp(largest)[1], _MIN_EXPONENT[np.dtype(dtype).itemsize])
+    exponent = math.frexp(min(largest, sys.float_info.max))[1]
+    return 2.0 ** min(max(exponent, _MIN_EXPONENT[np.dtype(dtype).itemsize]), sys.float_info.max_exp - 1)

@@ -19,7 +19,15 @@ from jaxgmm.em.diagnosis import diagnose
 from jaxgmm.em.lanes import LanesResult, run_lanes
 from jaxgmm.em.result import FitResult
 from jaxgmm.init import make_starts
-from jaxgmm.params import GMMParams, as_dtype, pad_components, rescale, select_components, translate
+from jaxgmm.params import (
+    GMMParams,
+    as_dtype,
+    pad_components,
+    rescale,
+    select_components,
+    smallest_variance,
+    translate,
+)
 from jaxgmm.prior import Prior, change_of_units, default_prior, rescale_prior
 
 # Device memory that the starts of one chunk of restarts may take (distances of every row to its seeds).
@@ -180,11 +188,11 @@ def summarise(
         )
     with np.errstate(over="ignore"):
         params = in_data_units(own, rows)
-    if not np.isfinite(params.covariances).all():
+    if not np.isfinite(params.covariances).all() or smallest_variance(params) < np.finfo(rows.dtype).tiny:
         raise FitError(
             "E302",
             (
-                f"the data reach {rows.scale:.3g} from their mean, and the squares of that, the covariances, "
+                f"the data reach up to {rows.scale:.3g} from their mean, and the squares of that, the covariances, "
                 f"do not fit into {rows.dtype}"
             ),
             f"divide the data by {rows.scale:.3g}",

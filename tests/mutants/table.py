@@ -1,0 +1,387 @@
+"""Faults that a person might make, and the tests that are expected to notice them first."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One planted fault: `old` stands exactly once in `file` (of the package) and becomes `new`.
+
+    tests: what to give pytest; the tests most likely to fail.
+    """
+
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: tuple[str, ...]
+
+
+ORACLE = "tests/test_against_oracle.py"
+LAWS = "tests/test_laws.py"
+FIT = "tests/test_fit.py"
+KERNELS = "tests/test_kernels.py"
+KMEANS = "tests/test_kmeans_start.py"
+MANY = "tests/test_many.py"
+
+MUTANTS = (
+    # Criteria
+    Mutant(
+        "sign of aic",
+        "criteria.py",
+        "return -2.0 * log_likelihood + 2.0 * n_params",
+        "return 2.0 * log_likelihood + 2.0 * n_params",
+        (f"{ORACLE}::test_criteria_from_numbers",),
+    ),
+    Mutant(
+        "wrong constant in bic",
+        "criteria.py",
+        "n_params * math.log(n_samples)",
+        "n_params * math.log2(n_samples)",
+        (f"{ORACLE}::test_criteria_from_numbers",),
+    ),
+    Mutant(
+        "icl is bic",
+        "stats.py",
+        "jnp.dot(peak + common, w",
+        "jnp.dot(log_sum + common, w",
+        (f"{ORACLE}::test_fit_follows_the_path_of_exact_em",),
+    ),
+    Mutant(
+        "weights counted as K free parameters",
+        "criteria.py",
+        "return n_components - 1 + n_components * n_features + covariances",
+        "return n_components + n_components * n_features + covariances",
+        (f"{ORACLE}::test_parameters_are_counted",),
+    ),
+    Mutant(
+        "silhouette with the wrong sign",
+        "criteria.py",
+        "safe_divide(nearest - within,",
+        "safe_divide(within - nearest,",
+        (f"{ORACLE}::test_silhouette",),
+    ),
+    # Steps
+    Mutant(
+        "means off by a thousandth of their step",
+        "steps.py",
+        "stats.pivot + shift, params.means)",
+        "stats.pivot + 1.001 * shift, params.means)",
+        (f"{ORACLE}::test_e_step_and_m_step",),
+    ),
+    Mutant(
+        "pivot dropped",
+        "kernels.py",
+        "return Moments(*sums, pivot=factors.means)",
+        "return Moments(*sums, pivot=jnp.zeros_like(factors.means))",
+        (f"{ORACLE}::test_e_step_and_m_step",),
+    ),
+    Mutant(
+        "row weights ignored in all moments",
+        "stats.py",
+        "resp = terms * (w / total)[None, :]",
+        "resp = terms * (jnp.sign(w) / total)[None, :]",
+        (f"{ORACLE}::test_e_step_and_m_step",),
+    ),
+    Mutant(
+        "row weights ignored in the shared second moment",
+        "kernels.py",
+        "jnp.matmul(shared, weight, precision=PRECISION)",
+        "jnp.matmul(shared, jnp.sign(weight), precision=PRECISION)",
+        (f"{ORACLE}::test_fit_follows_the_path_of_exact_em", KERNELS),
+    ),
+    Mutant(
+        "rows of weight zero are looked at",
+        "stats.py",
+        "how.view(prepared, jnp.where(w[:, None] > 0, rows, 0.0))",
+        "how.view(prepared, rows)",
+        (f"{KERNELS}::test_rows_of_weight_zero_are_as_if_absent",),
+    ),
+    Mutant(
+        "tied covariance divided by K",
+        "covariance/_tied.py",
+        "/ jnp.sum(resp_sum), reg_covar)",
+        "/ resp_sum.shape[0], reg_covar)",
+        (f"{ORACLE}::test_e_step_and_m_step",),
+    ),
+    Mutant(
+        "between-part added to diagonal variances",
+        "covariance/_axis_aligned.py",
+        "safe_divide(scatter - between,",
+        "safe_divide(scatter + between,",
+        (f"{ORACLE}::test_e_step_and_m_step",),
+    ),
+    Mutant(
+        "inactive component gets responsibility",
+        "density.py",
+        "return jnp.where(active, joint, -jnp.inf)",
+        "return joint",
+        (f"{KERNELS}::test_inactive_components_count_for_nothing", LAWS),
+    ),
+    Mutant(
+        "normalising constant off by log 2",
+        "params.py",
+        "- 0.5 * n_features * LOG_2PI",
+        "- 0.5 * n_features * LOG_2PI - 0.6931471805599453",
+        (f"{ORACLE}::test_densities",),
+    ),
+    Mutant(
+        "Mahalanobis distance without its diagonal",
+        "covariance/_full.py",
+        "for i in range(1, j + 1):",
+        "for i in range(1, j):",
+        (f"{ORACLE}::test_densities",),
+    ),
+    Mutant(
+        "predict takes the last of the components",
+        "density.py",
+        "jnp.where(joint >= peak, index,",
+        "jnp.where(joint > peak, index,",
+        (f"{LAWS}::test_responsibilities_sum_to_one",),
+    ),
+    Mutant(
+        "uncertainty from the smallest responsibility",
+        "functional.py",
+        "return 1.0 - jnp.max(_density",
+        "return 1.0 - jnp.min(_density",
+        (f"{LAWS}::test_responsibilities_sum_to_one",),
+    ),
+    Mutant(
+        "sums of single precision drift",
+        "_blocks.py",
+        "return new, (new - total) - part",
+        "return new, jnp.zeros_like(part)",
+        (f"{LAWS}::test_single_precision_sums_do_not_drift_with_the_number_of_blocks",),
+    ),
+    Mutant(
+        "factor of half a matrix",
+        "linalg.py",
+        "return jnp.swapaxes(_factors(symmetrise(covariances))[1], -1, -2)",
+        "return jnp.swapaxes(_factors(covariances)[1], -1, -2)",
+        ("tests/test_linalg.py::test_numpy_agrees_and_only_the_symmetric_part_counts",),
+    ),
+    # Kernels
+    Mutant(
+        "cross term of the features kernel halved",
+        "covariance/_pairs.py",
+        "np.where(first == second, -0.5, -1.0)",
+        "np.where(first == second, -0.5, -0.5)",
+        (f"{ORACLE}::test_fit_follows_the_path_of_exact_em",),
+    ),
+    Mutant(
+        "loss of digits without the distance from the pivot",
+        "kernels.py",
+        "magnitude = jnp.abs(factors.means) + jnp.sqrt(",
+        "magnitude = jnp.sqrt(",
+        (f"{KERNELS}::test_lost_digits_bound_the_error_of_features", KERNELS),
+    ),
+    Mutant(
+        "loss of digits without the number of features",
+        "kernels.py",
+        "loss = params.n_features * jnp.max(",
+        "loss = jnp.max(",
+        (KERNELS,),
+    ),
+    # The loop
+    Mutant(
+        "NaN treated as converged",
+        "em/loop.py",
+        "jnp.where(wanted > noise, jnp.abs(change) <= wanted, still)",
+        "~(jnp.abs(change) > jnp.maximum(wanted, noise))",
+        (f"{FIT}::test_every_stop_code",),
+    ),
+    Mutant(
+        "a log-likelihood that is not finite is accepted",
+        "em/loop.py",
+        "sound = precise & regular & jnp.isfinite(log_likelihood)",
+        "sound = precise & regular",
+        (f"{FIT}::test_a_log_likelihood_that_is_not_finite_stops_and_changes_nothing",),
+    ),
+    Mutant(
+        "a covariance without a correct digit is accepted",
+        "params.py",
+        "conditional > singular_floor(n_features, moment.dtype) * (moment + square)",
+        "conditional > 0.0 * (moment + square)",
+        (f"{FIT}::test_a_singularity_is_no_success_and_no_nan", "tests/test_degenerate_sets.py"),
+    ),
+    Mutant(
+        "best state not kept",
+        "em/loop.py",
+        "better = sound & (log_likelihood > state.best_log_likelihood - noise)",
+        "better = sound",
+        (f"{FIT}::test_the_best_state_is_returned_when_regularisation_leads_away_from_it",),
+    ),
+    Mutant(
+        "tolerance not relative",
+        "em/loop.py",
+        "options.tol * (options.row_weight + jnp.abs(stats.log_likelihood))",
+        "options.tol * options.row_weight",
+        (f"{FIT}::test_tol_is_relative_to_the_total",),
+    ),
+    Mutant(
+        "a fall under regularisation is a fault",
+        "em/loop.py",
+        "(change < -DECREASE_FACTOR * noise) & (options.reg_covar == 0)",
+        "(change < -DECREASE_FACTOR * noise)",
+        (f"{FIT}::test_every_stop_code",),
+    ),
+    Mutant(
+        "history misaligned by one iteration",
+        "em/burst.py",
+        "& ~failed, new.stats.log_likelihood, jnp.nan)",
+        "& ~failed, old.stats.log_likelihood, jnp.nan)",
+        (f"{ORACLE}::test_fit_follows_the_path_of_exact_em",),
+    ),
+    Mutant(
+        "wrong restart chosen",
+        "em/restarts.py",
+        "return max(range(len(lanes.status))",
+        "return min(range(len(lanes.status))",
+        (f"{FIT}::test_the_healthiest_restart_wins",),
+    ),
+    Mutant(
+        "failed restarts count as agreement",
+        "em/result.py",
+        "np.mean(sound & (gap <=",
+        "np.mean((gap <=",
+        (f"{FIT}::test_the_share_of_the_best_counts_no_failures",),
+    ),
+    # Rows
+    Mutant(
+        "reg_covar not scaled with the rows",
+        "data/rows.py",
+        "np.asarray(float(options.reg_covar) / self.scale / self.scale, self.dtype)",
+        "np.asarray(options.reg_covar, self.dtype)",
+        (f"{ORACLE}::test_fit_follows_the_path_of_exact_em",),
+    ),
+    Mutant(
+        "padding rows given weight",
+        "data/rows.py",
+        "padded = _zeros((row_bucket(len(values)),), dtype)",
+        "padded = np.ones((row_bucket(len(values)),), dtype)",
+        (f"{ORACLE}::test_e_step_and_m_step",),
+    ),
+    Mutant(
+        "the mean of the rows follows their memory layout",
+        "data/rows.py",
+        "share @ np.ascontiguousarray(x[start : start + _CHUNK], np.float64)",
+        "share @ x[start : start + _CHUNK].astype(np.float64)",
+        ("tests/test_properties.py::test_memory_layout_and_byte_order_change_no_bit",),
+    ),
+    Mutant(
+        "covariances that underflow are returned",
+        "em/restarts.py",
+        " or smallest_variance(params) < np.finfo(rows.dtype).tiny",
+        "",
+        (f"{FIT}::test_covariances_below_the_dtype_are_an_error",),
+    ),
+    Mutant(
+        "dtype not kept",
+        "_checks.py",
+        "target = np.float32 if array.dtype.itemsize <= 4 else np.float64",
+        "target = np.float64",
+        ("tests/test_estimator.py::test_dtype_follows_the_data", f"{FIT}::test_no_iteration_returns_the_start"),
+    ),
+    Mutant(
+        "masked values read as numbers",
+        "_checks.py",
+        "if isinstance(x, np.ma.MaskedArray) and np.ma.is_masked(x):",
+        "if False:",
+        ("tests/test_checks.py::test_data_that_cannot_be_used",),
+    ),
+    Mutant(
+        "negative weights accepted",
+        "_checks.py",
+        "if (weight < 0).any():",
+        "if False:",
+        ("tests/test_checks.py::test_weights_that_cannot_be_used",),
+    ),
+    Mutant(
+        "standard deviation of a sample",
+        "data/scaling.py",
+        "np.sqrt(squares / len(x))",
+        "np.sqrt(squares / max(1, len(x) - 1))",
+        ("tests/test_data_sources.py", "tests/test_synthetic.py"),
+    ),
+    # Starts
+    Mutant(
+        "k-means++ ignoring weights",
+        "init/_kmeans.py",
+        "jnp.where(some, w * nearest, w)",
+        "jnp.where(some, nearest, w)",
+        (f"{KMEANS}::test_candidates_follow_weight_times_squared_distance",),
+    ),
+    Mutant(
+        "k-means++ of many sets ignoring weights",
+        "init/_lane.py",
+        "left = weight * nearest",
+        "left = nearest",
+        (f"{MANY}::test_every_start", MANY),
+    ),
+    Mutant(
+        "a seed is the candidate that leaves most",
+        "init/_kmeans.py",
+        "best = jnp.argmin(jnp.sum(left, axis=0))",
+        "best = jnp.argmax(jnp.sum(left, axis=0))",
+        (f"{KMEANS}::test_a_seed_is_the_candidate_that_leaves_least",),
+    ),
+    Mutant(
+        "a centre that lost its rows goes to zero",
+        "init/_kmeans.py",
+        "jnp.where((mass > 0)[:, None], safe_divide(total, mass[:, None]), centres)",
+        "safe_divide(total, mass[:, None])",
+        (f"{KMEANS}::test_a_centre_without_rows_stays",),
+    ),
+    Mutant(
+        "the key of a set is its place in a chunk",
+        "em/many.py",
+        "jax.random.fold_in(key, number[i])",
+        "jax.random.fold_in(key, i)",
+        (MANY,),
+    ),
+    # Draws, files, labels
+    Mutant(
+        "sample ignoring weights",
+        "sampling.py",
+        "safe_log(jnp.asarray(params.weights))",
+        "jnp.zeros_like(jnp.asarray(params.weights))",
+        (f"{LAWS}::test_samples_have_the_moments_of_the_mixture",),
+    ),
+    Mutant(
+        "variance used as a standard deviation in draws",
+        "covariance/_axis_aligned.py",
+        "deviations = self._spread(jnp.sqrt(covariances))",
+        "deviations = self._spread(covariances)",
+        (f"{LAWS}::test_samples_have_the_moments_of_the_mixture",),
+    ),
+    Mutant(
+        "densities per rescaled unit",
+        "model.py",
+        "values -= self._log_scale",
+        "values += self._log_scale",
+        ("tests/test_model.py",),
+    ),
+    Mutant(
+        "files in single precision",
+        "io.py",
+        "**{name: getattr(model.params, name) for name in",
+        "**{name: getattr(model.params, name).astype(np.float32).astype(model.params.dtype) for name in",
+        ("tests/test_io.py::test_every_family_and_dtype_comes_back_bit_for_bit",),
+    ),
+    Mutant(
+        "digest unchecked",
+        "io.py",
+        "if digest != _digest(header, arrays):",
+        "if False:",
+        ("tests/test_io.py::test_a_changed_byte_is_noticed_or_harmless", "tests/test_io.py"),
+    ),
+    Mutant(
+        "labels matched as badly as possible",
+        "compare.py",
+        "linear_sum_assignment(table, maximize=True)",
+        "linear_sum_assignment(table, maximize=False)",
+        ("tests/test_compare.py",),
+    ),
+)
