@@ -183,6 +183,8 @@ def _next(model: Model, path: str) -> list[str]:
     if model.meta.get("status") == Status.MAX_ITER.name:
         limit = 10 * max(1, model.meta["options"]["max_iter"])
         lines.insert(0, f"  jaxgmm fit DATA --init-from {path} --max-iter {limit} -o better.npz")
+    elif model.meta.get("status") == Status.INTERRUPTED.name:
+        lines.insert(0, f"  jaxgmm fit DATA --init-from {path} -o better.npz")
     elif len(restarts) > 1 and _times_reached(model.meta) == 1:
         lines.insert(0, f"  the same with --n-restarts {4 * len(restarts)}: only one start came so far")
     return ["next:", *lines]

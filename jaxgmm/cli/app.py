@@ -10,13 +10,14 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any
 
+from jaxgmm._interrupt import Interrupted
 from jaxgmm._status import DataError, JaxgmmError, UsageError
 from jaxgmm.cli import cache, config, parser, rules
 from jaxgmm.cli.options import RUN, Command
 from jaxgmm.cli.output import Console
 from jaxgmm.cli.parser import HelpRequested, Settings
 
-OK, FAILED, USAGE, DATA, INTERRUPTED, PIPE_CLOSED = 0, 1, 2, 3, 130, 141
+OK, FAILED, USAGE, DATA, INTERRUPTED, PIPE_CLOSED, TERMINATED = 0, 1, 2, 3, 130, 141, 143
 
 
 def run(words: Sequence[str]) -> int:
@@ -31,6 +32,8 @@ def run(words: Sequence[str]) -> int:
         return _fail(console, str(error), USAGE)
     except DataError as error:
         return _fail(console, str(error), DATA)
+    except Interrupted as error:
+        return _fail(console, str(error), error.exit_code)
     except JaxgmmError as error:
         return _fail(console, str(error), FAILED)
     except KeyboardInterrupt:
@@ -61,8 +64,7 @@ def _run(words: list[str], console: Console) -> int:
         complaint = cache.keep_programs()
         if complaint:
             console.warn(complaint)
-        _function(command)(settings, console)
-    return OK
+        return _function(command)(settings, console) or OK
 
 
 def _given(words: list[str]) -> tuple[Command, Settings]:
@@ -84,9 +86,10 @@ def _given_in_file(words: list[str]) -> tuple[Command, Settings]:
     return command, config.merge(in_file, flags)
 
 
-def _function(command: Command) -> Callable[[Settings, Console], None]:
+def _function(command: Command) -> Callable[[Settings, Console], int | None]:
+    """What runs the command; it returns an exit code where that is not 0."""
     module, _, name = command.home.partition(":")
-    function: Callable[[Settings, Console], None] = getattr(import_module(f"jaxgmm.cli.{module}"), name)
+    function: Callable[[Settings, Console], int | None] = getattr(import_module(f"jaxgmm.cli.{module}"), name)
     return function
 
 
