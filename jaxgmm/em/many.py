@@ -40,8 +40,9 @@ WIDE = 64
 # Tasks of a chunk: many to a slot, so that the last ones alone in their slots are a small part.
 CHUNK_TASKS = 1 << 9
 CHUNK_BYTES = 1 << 26
-# Arithmetic of a turn of a chunk, about a second, and its smallest number of iterations. Most chunks take one turn.
-TURN_FLOPS = 8e9
+# Arithmetic of a turn of a chunk, at most about a second, and its smallest number of iterations: a turn cannot be
+# stopped. Most chunks take one; another is a program of its own.
+TURN_FLOPS = 4e9
 SHORTEST_TURN = 16
 
 
@@ -259,7 +260,7 @@ def _run_chunks(
         own = replace(own, row_weight=sets.row_weight[number].astype(dtype))
         n_tasks = len(mine) * per_set
         slots = n_slots(n_rows, n_components)
-        flops = n_tasks * iteration_flops(n_rows, n_components, n_features)
+        flops = max(n_tasks, slots) * iteration_flops(n_rows, n_components, n_features)
         limit = np.int32(max(SHORTEST_TURN, min(TURN_FLOPS / flops, np.iinfo(np.int32).max)))
         begun = run_chunk(
             x, weight, own, number, np.int32(len(mine)), active, limit=limit, n_restarts=n_restarts, slots=slots, **rest
