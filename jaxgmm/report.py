@@ -68,6 +68,7 @@ def summary_dict(model: Model) -> dict[str, Any]:
             "covariance_type": model.covariance_type,
             "columns": _names(model),
             "standardized": bool((model.scale != 1).any()),
+            "digest": model.digest,
             "score": _score(model),
             **{name: meta.get(name) for name in known},
             "components": [
@@ -122,6 +123,7 @@ def _facts(model: Model) -> list[str]:
         ("iterations", _or_blank(meta.get("n_iter"))),
         ("best optimum", _reached(meta)),
         ("seed", _or_blank(meta.get("seed"))),
+        ("digest", model.digest),
     ]
     right = [
         ("log-likelihood", _decimal(meta.get("log_likelihood"))),

@@ -30,8 +30,8 @@ def fit(settings: Settings, console: Console) -> int:
     draws = start is None and settings["init"] != "orthant"
     seed = inputs.seed_of(settings, console) if draws else settings["seed"]
     scaled = inputs.scaled(table.x, settings, start)
-    _announce(console, table, scaled.z, f"{n_components} component{'s' * (n_components != 1)}")
     with heeding_signals() as wish:
+        _announce(console, table, scaled.z, f"{n_components} component{'s' * (n_components != 1)}")
         result = api.fit(
             scaled.z,
             n_components,
@@ -61,8 +61,8 @@ def sweep(settings: Settings, console: Console) -> int:
     table = inputs.rows(settings)
     scaled = inputs.scaled(table.x, settings)
     counts, types = settings["candidates"], settings["covariance_type"]
-    _announce(console, table, scaled.z, f"{len(counts) * len(types)} candidates")
     with heeding_signals() as wish:
+        _announce(console, table, scaled.z, f"{len(counts) * len(types)} candidates")
         result = api.sweep(
             scaled.z,
             counts,

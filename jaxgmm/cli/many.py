@@ -27,8 +27,8 @@ def fit_many(settings: Settings, console: Console) -> int:
     table = inputs.rows(settings | {"label_column": settings["group"]})
     x = inputs.scaled(table.x, settings | {"standardize": False}).z
     assert table.labels is not None
-    console.note(f"{table.source}: {len(x)} rows x {x.shape[1]} columns, {x.dtype}")
     with heeding_signals() as wish:
+        console.note(f"{table.source}: {len(x)} rows x {x.shape[1]} columns, {x.dtype}")
         result = fit_groups(
             x,
             settings["n_components"],
