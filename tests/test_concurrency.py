@@ -72,7 +72,7 @@ FORK = """
 import os, warnings, numpy as np, jaxgmm
 warnings.simplefilter("ignore")  # JAX's own
 x = np.random.default_rng(0).normal(size=(200, 2))
-params = jaxgmm.GMMParams(weights=np.ones(1), means=np.zeros((1, 2)), covariances=np.ones(1), covariance_type="spherical")
+params = jaxgmm.make_params([1.0], [[0.0, 0.0]], [1.0], "spherical")
 {before}
 child = os.fork()
 if not child:
