@@ -31,6 +31,9 @@ _BINARY = {
     b"\x80": "pickled or otherwise binary",
 }
 _PREFERRED = ("x", "X", "data")
+# Measured data rarely shrink tenfold; a small array may be all zeros.
+_MAX_RATIO = 100
+_MAX_UNPACKED = 1 << 26
 # What NumPy's reader raises on bytes that are not as it wrote them.
 _DAMAGE = (ValueError, TypeError, SyntaxError, TokenError, OverflowError, MemoryError, RuntimeError, OSError)
 
@@ -215,6 +218,7 @@ def _read_npz(path: Path, member: str | None, magic: bytes, source: str) -> np.n
             if {"format", "shape"} <= set(archive.files):
                 raise DataError(f"{source} holds a sparse matrix. Save it as a dense array")
             name = _pick(archive.files, member, str(path))
+            _refuse_bomb(archive.zip, name, source)
             return np.asarray(archive[name])
     except DataError:
         raise
@@ -222,6 +226,16 @@ def _read_npz(path: Path, member: str | None, magic: bytes, source: str) -> np.n
         if "Object arrays" in str(error):
             raise _objects(f"{path}:{name}") from None
         raise DataError(f"{source} is damaged or incomplete. Copy or save it again") from None
+
+
+def _refuse_bomb(archive: zipfile.ZipFile, name: str, source: str) -> None:
+    """Refuse what would fill the memory from a few bytes on the disk, before it is unpacked."""
+    entry = archive.getinfo(f"{name}.npy" if f"{name}.npy" in archive.namelist() else name)
+    if entry.file_size > _MAX_UNPACKED + _MAX_RATIO * entry.compress_size:
+        raise DataError(
+            f"{source} would unpack to {entry.file_size:.3g} bytes from {entry.compress_size:.3g}. "
+            "If it is no trap, save the array with numpy.save"
+        )
 
 
 def _read_mat(path: Path, member: str | None, source: str) -> np.ndarray:
