@@ -244,7 +244,7 @@ def _parse_header(path: Path, archive: zipfile.ZipFile) -> dict[str, Any]:
         raise DataError(f"{path} is no model file: it has no header (it holds {listed}); write one with jaxgmm.save")
     header = json.loads(_array(path, archive, "header").tobytes().decode())
     schema = header.get("schema") if isinstance(header, dict) else None
-    if not isinstance(schema, int) or schema < 1:
+    if type(schema) is not int or schema < 1:
         raise DataError(f"{path} is no model file: its header names no schema; write one with jaxgmm.save")
     if schema > SCHEMA_VERSION:
         raise DataError(

@@ -194,7 +194,8 @@ def _read_npy(path: Path, magic: bytes, source: str) -> np.ndarray:
 
 def _load_npy(file: Path | io.BytesIO, source: str, mmap_mode: Any) -> np.ndarray:
     try:
-        array: np.ndarray = np.load(file, mmap_mode=mmap_mode, allow_pickle=False)
+        with np.errstate(over="ignore"):  # a size beyond all numbers is refused like any that is false
+            array: np.ndarray = np.load(file, mmap_mode=mmap_mode, allow_pickle=False)
     except _DAMAGE as error:
         # NumPy takes a file cut inside its first bytes for a pickle, so only an object dtype is called one.
         if "Python objects" in str(error) or "Object arrays" in str(error):
