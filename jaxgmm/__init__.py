@@ -9,6 +9,9 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+# It watches for forks from here on.
+importlib.import_module("jaxgmm._fork")
+
 # Public name -> the module it lives in. Loaded on first use, so that `jaxgmm --help` need not wait for JAX.
 _HOME = {
     "fit": "api",

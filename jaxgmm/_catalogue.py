@@ -126,6 +126,9 @@ E150 Unknown parameter of the estimator
 E151 A prior that cannot be used
     Its parameters need the shapes that the data and the covariance type ask for, finite numbers, positive counts of
     rows and a positive definite scale. `prior="default"` is that of mclust.
+E152 A fork of a process that has computed
+    JAX's threads do not survive a fork, and what computes without them waits for ever. Start workers with
+    `multiprocessing.get_context("spawn")`, or fork before the first fit.
 E201 Not numbers
     The data contain text, dates or objects where numbers are needed. Drop such columns or encode them first.
 E202 Complex numbers
@@ -234,6 +237,8 @@ E411 Python objects in a file
     Pickles can run code and are never opened. Save plain numbers.
 E412 An array that holds no real numbers
     Save the samples as an array of floating-point numbers.
+E413 An archive that unpacks to far more than it holds
+    Opening it would fill the memory, so it is not unpacked. If it is no trap, save the array with `numpy.save`.
 E420 A line with another number of fields
     Every line of a text file has as many fields as the first. The line and its first wrong column are named, columns
     counted from 0. Correct the line or remove it.
@@ -311,6 +316,9 @@ W307 A degenerate component
 W308 A floor that is not small
     `reg_covar` of `GaussianMixture` is absolute, as in scikit-learn, and here it is more than a thousandth of the
     variance of a column, so that it changes the covariances. Standardize the data or lower it. In `fit` it is relative.
+W309 Interrupted, and kept
+    The first Ctrl-C or SIGTERM ends a fit and keeps the best state so far, the second ends the process at once. Go on
+    from what was written with `--init-from`.
 W901 A warning of a library
     Passed on as it is, without a line of somebody's source.
 """

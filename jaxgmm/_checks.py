@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxgmm._fork import check_threads
 from jaxgmm._status import DataError, UsageError
 
 MAX_COUNT = 2**31 - 1
@@ -25,6 +26,7 @@ def is_traced(*trees: Any) -> bool:
     Either an argument is a tracer, or a jit is being traced around arguments that are constants to it: then
     even a fresh array is a tracer.
     """
+    check_threads()
     if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(trees)):
         return True
     return isinstance(jnp.zeros(()), jax.core.Tracer)
@@ -32,6 +34,7 @@ def is_traced(*trees: Any) -> bool:
 
 def precision_context(dtype: Any) -> AbstractContextManager[Any]:
     """JAX's 64-bit mode exactly when `dtype` needs it; the process-wide switch stays as it was."""
+    check_threads()
     return jax.enable_x64(np.dtype(dtype) == np.float64)
 
 

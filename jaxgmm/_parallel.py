@@ -7,9 +7,10 @@ into items must not depend on the number of cores, so that a sum over them has t
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from functools import cache
 from typing import TypeVar
 
@@ -18,10 +19,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from jaxgmm import _interrupt
 from jaxgmm._numerics import next_power_of_two
 
 # A call costs a tenth of a millisecond, but with only one for each core a core that is busy elsewhere delays all.
 CALLS_PER_CORE = 2
+# Arithmetic of a call, at most where the work can be cut so: half a second. A call that is under way cannot be stopped.
+CALL_FLOPS = 4e9
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -32,9 +36,13 @@ def n_workers() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
 
 
-def for_each_call(pieces: np.ndarray) -> np.ndarray:
-    """Pieces of work (P, ...), P a power of two, dealt out as (calls, pieces of a call, ...): see `each_piece`."""
-    n_calls = min(len(pieces), next_power_of_two(n_workers()) * CALLS_PER_CORE)
+def for_each_call(pieces: np.ndarray, flops: float = 0.0) -> np.ndarray:
+    """Pieces of work (P, ...), P a power of two, dealt out as (calls, pieces of a call, ...): see `each_piece`.
+
+    flops: the arithmetic of all pieces.
+    """
+    wanted = max(next_power_of_two(n_workers()) * CALLS_PER_CORE, next_power_of_two(math.ceil(flops / CALL_FLOPS)))
+    n_calls = min(len(pieces), wanted)
     return pieces.reshape(n_calls, len(pieces) // n_calls, *pieces.shape[1:])
 
 
@@ -64,16 +72,27 @@ def side_by_side(call: Callable[[T], R], items: Iterable[T]) -> list[R]:
     """``[call(item) for item in items]`` with the results waited for, on all cores.
 
     `call` must not use `side_by_side` itself. The caller's 64-bit setting, which JAX keeps per thread, holds
-    inside too. On an accelerator the calls are simply queued: it is busy with each of them.
+    inside too. On an accelerator the calls are simply queued: it is busy with each of them. An error is raised when
+    the calls under way have ended; the others are not begun. Raises `Interrupted` once somebody has asked to stop.
     """
     items = list(items)
-    workers = min(n_workers(), len(items))
-    if workers < 2 or jax.default_backend() != "cpu":
-        return jax.block_until_ready([call(item) for item in items])
+    if jax.default_backend() != "cpu":
+        return jax.block_until_ready([_begin(call, item) for item in items])
+    if min(n_workers(), len(items)) < 2:
+        return [jax.block_until_ready(_begin(call, item)) for item in items]
     wide = jax.dtypes.canonicalize_dtype("float64") == "float64"
 
     def work(item: T) -> R:
         with jax.enable_x64(wide):
-            return jax.block_until_ready(call(item))
+            return jax.block_until_ready(_begin(call, item))
 
-    return list(_pool(os.getpid(), n_workers()).map(work, items))
+    futures = [_pool(os.getpid(), n_workers()).submit(work, item) for item in items]
+    try:
+        return [future.result() for future in futures]
+    finally:
+        wait([future for future in futures if not future.cancel()])
+
+
+def _begin(call: Callable[[T], R], item: T) -> R:
+    _interrupt.check()
+    return call(item)

@@ -7,6 +7,7 @@ to the cores, a program each. What a run computes depends neither on the others 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -15,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxgmm._parallel import n_workers, side_by_side
+from jaxgmm._parallel import CALL_FLOPS, n_workers, side_by_side
 from jaxgmm._pytree import take
 
 T = TypeVar("T")
@@ -106,14 +107,16 @@ def _where(condition: Array, new: T, old: T) -> T:
     return jax.tree.map(jax.vmap(jnp.where), jax.tree.map(lambda _: condition, new), new, old)
 
 
-def deal_out(program: Callable[[T, Array], Any], states: T, n_runs: int, slots: int = 1) -> Any:
+def deal_out(program: Callable[[T, Array], Any], states: T, n_runs: int, slots: int = 1, flops: float = 0.0) -> Any:
     """``program(states, n)`` for the first `n_runs` of the states (T, ...), host arrays, dealt out to all cores.
 
     The program does the first n of its states and returns a pytree in their order, leading axis T' too. Returns that
-    of all n_runs, as host arrays. The last runs begin: in a sweep they have the most components.
+    of all n_runs, as host arrays. The last runs begin: in a sweep they have the most components. flops: the
+    arithmetic of one run, by which a call is kept short.
     """
     width = jax.tree.leaves(states)[0].shape[0]
-    n_calls = 1 if jax.default_backend() != "cpu" else min(n_workers(), -(-width // slots))
+    wanted = max(n_workers(), math.ceil(width * flops / CALL_FLOPS))
+    n_calls = 1 if jax.default_backend() != "cpu" else min(wanted, -(-width // slots))
     # All hands of one size, whatever is left to do, so that they are one program.
     size = -(-width // n_calls)
     hands = [hand for i in range(n_calls) if len(hand := np.arange(n_runs)[::-1][i::n_calls])]

@@ -20,6 +20,7 @@ class Status(enum.IntEnum):
     DECREASED = 5
     IMPRECISE = 6
     DROPPED = 7
+    INTERRUPTED = 8
 
 
 # What happened, and what to do about it.
@@ -32,6 +33,7 @@ _CAUSE: dict[Status, str] = {
     Status.DECREASED: "stopped: the log-likelihood fell although reg_covar is 0, which is rounding error",
     Status.IMPRECISE: "halted: the features kernel would lose digits here, the whitening kernel goes on",
     Status.DROPPED: "dropped: after a short run other starts were ahead",
+    Status.INTERRUPTED: "interrupted before it converged",
 }
 _CURE: dict[Status, str] = {
     Status.MAX_ITER: "raise max_iter or tol",
@@ -39,6 +41,7 @@ _CURE: dict[Status, str] = {
     Status.NONFINITE: "rescale the data (standardize) or compute in float64",
     Status.DECREASED: "standardize the data or compute in float64",
     Status.DROPPED: "raise keep_restarts",
+    Status.INTERRUPTED: "start the next fit from it (init, --init-from)",
 }
 
 

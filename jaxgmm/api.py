@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from jaxgmm._checks import check_count, check_data, check_key, check_rows_for, precision_context
+from jaxgmm._interrupt import Interrupted
 from jaxgmm._options import check_choice, default_reg_covar, em_options
 from jaxgmm._pytree import replace
 from jaxgmm._status import DataError, FitError, Status, UsageError, choose
@@ -241,7 +242,14 @@ def sweep(
             outcomes += [found[n] for n in counts]
     fits = tuple(None if isinstance(o, FitError) else o for o in outcomes)
     failures: tuple[Status | None, ...] = tuple(o.status if isinstance(o, FitError) else None for o in outcomes)
-    values = np.array([np.nan if f is None else _criterion_value(f, criterion, x, sample_weight) for f in fits])
+
+    def values_of(name: str) -> np.ndarray:
+        return np.array([np.nan if f is None else _criterion_value(f, name, x, sample_weight) for f in fits])
+
+    try:
+        values = values_of(criterion)
+    except Interrupted:  # a silhouette takes long
+        criterion, values = "bic", values_of("bic")
     if np.isnan(values).all():
         error = next((o for o in outcomes if isinstance(o, FitError)), None)
         if error is not None:

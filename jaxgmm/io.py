@@ -13,6 +13,7 @@ import io
 import json
 import math
 import os
+import warnings
 import zipfile
 import zlib
 from pathlib import Path
@@ -120,12 +121,12 @@ def load(path: str | os.PathLike[str]) -> Model:
         model = Model(
             params=params, shift=arrays["shift"], scale=arrays["scale"], columns=columns, meta=dict(header["meta"])
         )
-        digest = header["digest"]
+        as_written = header["digest"] == _digest(header, arrays)
     except (DataError, UsageError) as error:
         raise DataError("E431", f"{path} holds no usable model: {error.found}", error.help) from None
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, RecursionError):
         raise DataError("E407", f"{path} has a damaged header", _AGAIN) from None
-    if digest != _digest(header, arrays):
+    if not as_written:
         raise DataError("E432", f"{path} is not as it was written: its digest is another", _AGAIN)
     return model
 
@@ -200,11 +201,16 @@ def _array(path: Path, archive: zipfile.ZipFile, name: str) -> np.ndarray:
     entry = archive.getinfo(f"{name}.npy")
     if entry.compress_type != zipfile.ZIP_STORED:
         raise DataError("E430", f"{path} is compressed, which model files never are", "save the model again")
+    if entry.file_size > path.stat().st_size:
+        found = f"{path} is damaged or cut short: {name!r} claims more than the whole file holds"
+        raise DataError("E407", found, _AGAIN)
     content = archive.read(entry)
     start = io.BytesIO(content)
     version = np.lib.format.read_magic(start)
     parse = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
-    shape, is_fortran, dtype = parse(start)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # damage may look like the habits of an old NumPy
+        shape, is_fortran, dtype = parse(start)
     if dtype.hasobject:
         raise DataError(
             "E411", f"{path} holds Python objects (a pickle) in {name!r}, which are never opened", "save numbers"
@@ -249,7 +255,7 @@ def _parse_header(path: Path, archive: zipfile.ZipFile) -> dict[str, Any]:
         )
     header = json.loads(_array(path, archive, "header").tobytes().decode())
     schema = header.get("schema") if isinstance(header, dict) else None
-    if not isinstance(schema, int) or schema < 1:
+    if type(schema) is not int or schema < 1:
         raise DataError("E430", f"{path} is no model file: its header names no schema", "write one with jaxgmm.save")
     if schema > SCHEMA_VERSION:
         raise DataError(

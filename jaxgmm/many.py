@@ -224,6 +224,7 @@ def fit_many(
             options=options,
         )
     rank = np.array([preference(status) for status in sorted(Status)])[outcome.status]
+    rank = np.where(np.isfinite(outcome.log_likelihood), rank, -1)
     restart = np.argmax(np.where(rank == rank.max(axis=2, keepdims=True), outcome.log_likelihood, -np.inf), axis=2)
     best, certain = (
         np.take_along_axis(a, restart[:, :, None], axis=2)[:, :, 0]
@@ -262,6 +263,8 @@ def _failure(n_components: int, n_used: int, status: Status) -> str:
             f"{n_used} row{'s' * (n_used != 1)} (of positive weight), fewer than n_components={n_components}; "
             "ask for fewer components or leave this set out"
         )
+    if status == Status.INTERRUPTED:
+        return "not begun when the run was interrupted; fit this set again"
     found = f"no start gave a usable model with {n_components} components: {cause(status)} at the very start"
     return f"{found}; {cure(status)}"
 

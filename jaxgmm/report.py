@@ -68,6 +68,7 @@ def summary_dict(model: Model) -> dict[str, Any]:
             "covariance_type": model.covariance_type,
             "columns": _names(model),
             "standardized": bool((model.scale != 1).any()),
+            "digest": model.digest,
             "score": _score(model),
             **{name: meta.get(name) for name in known},
             "components": [
@@ -122,6 +123,7 @@ def _facts(model: Model) -> list[str]:
         ("iterations", _or_blank(meta.get("n_iter"))),
         ("best optimum", _reached(meta)),
         ("seed", _or_blank(meta.get("seed"))),
+        ("digest", model.digest),
     ]
     right = [
         ("log-likelihood", _decimal(meta.get("log_likelihood"))),
@@ -183,6 +185,8 @@ def _next(model: Model, path: str) -> list[str]:
     if model.meta.get("status") == Status.MAX_ITER.name:
         limit = 10 * max(1, model.meta["options"]["max_iter"])
         lines.insert(0, f"  jaxgmm fit DATA --init-from {path} --max-iter {limit} -o better.npz")
+    elif model.meta.get("status") == Status.INTERRUPTED.name:
+        lines.insert(0, f"  jaxgmm fit DATA --init-from {path} -o better.npz")
     elif len(restarts) > 1 and _times_reached(model.meta) == 1:
         lines.insert(0, f"  the same with --n-restarts {4 * len(restarts)}: only one start came so far")
     return ["next:", *lines]

@@ -7,7 +7,6 @@ import io
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -462,25 +461,6 @@ def test_help_in_a_new_process_imports_nothing_heavy():
     imported = {line.rsplit("|", 1)[-1].strip() for line in found.stderr.splitlines()}
     assert "jaxgmm.cli.parser" in imported
     assert not imported & {"jax", "numpy", "scipy", "jaxgmm.api"}
-
-
-def test_interrupting_a_running_fit_ends_it_and_writes_nothing(tmp_path):
-    np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(20_000, 8)))
-    # A shell starts background jobs with the signal ignored, and all that such a test run starts inherits that.
-    heed = "import runpy, signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
-    words = [sys.executable, "-c", heed + "runpy.run_module('jaxgmm', run_name='__main__')"]
-    words += ["sweep", "x.npy", "--candidates", "20-30", "--tol", "0", "--seed", "0"]
-    process = subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert process.stderr is not None
-    assert "fitting" in process.stderr.readline()
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
-    assert (process.returncode, out, err) == (
-        130,
-        "",
-        "jaxgmm: error[E903]: interrupted\n  help: run the same command again\n",
-    )
-    assert os.listdir(tmp_path) == ["x.npy"]
 
 
 def test_module_and_json_in_a_new_process_whatever_the_terminal_can_show(tmp_path):

@@ -6,12 +6,14 @@ import ast
 import contextlib
 import dataclasses
 import json
+import os
 import pickle
 import re
 import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -22,6 +24,7 @@ from jaxgmm import (
     GaussianMixture,
     JaxgmmError,
     Model,
+    _fork,
     fit,
     fit_many,
     functional,
@@ -32,12 +35,13 @@ from jaxgmm import (
 )
 from jaxgmm.__main__ import main
 from jaxgmm._catalogue import _TABLE, CATALOGUE, ENTRIES, GROUPS
+from jaxgmm._interrupt import Wish
 from jaxgmm._pytree import replace
 from jaxgmm._status import DataError, FitError, Status, UsageError, marked
 from jaxgmm.cli import app, errors, fitting, info
 from jaxgmm.cli.options import COMMANDS
 from jaxgmm.cli.output import Console
-from jaxgmm.data import make_mixture, read_table
+from jaxgmm.data import make_mixture, read_table, sources
 from jaxgmm.many import ManyResult
 from tests.helpers import D, K, N, messages
 from tests.test_io import rewrite
@@ -290,7 +294,10 @@ CALLS: dict[str, tuple[Callable[[], object], str]] = {
     "E302": (lambda: fit(X * 1e200, K, key=0, max_iter=1), "float64"),
     "E303": (lambda: GaussianMixture(K, reg_covar=0, random_state=0).fit(np.ones((N, D))), "ill-defined"),
     "W201": (lambda: fitted_on("a", "b", "c").predict(X), "feature names"),
+    "E152": (lambda: orphaned(), str(os.getpid())),
+    "E413": (lambda: bomb(), "bomb.npz"),
     "W307": (lambda: diagnosed(), "2 components"),
+    "W309": (lambda: stopped(), "good.npz"),
     "W308": (lambda: GaussianMixture(reg_covar=1.0, random_state=0).fit(X), "reg_covar=1"),
 }
 
@@ -309,6 +316,28 @@ def diagnosed():
     fitting.warn_of_status(Model(params=model.params, meta=meta), console)
     assert console.close() == 4
     warnings.warn(marked(UserWarning, "W307", console.warnings[0], "see above"), stacklevel=1)
+
+
+def orphaned():
+    """A fit in a process that believes it is a fork of one in which JAX had begun."""
+    with mock.patch.object(_fork, "_orphaned", True):
+        fit(X, K, key=0)
+
+
+def bomb():
+    """An archive that is refused where nothing may unpack to more than it holds."""
+    np.savez_compressed("bomb.npz", x=np.zeros((1000, D)))
+    with mock.patch.multiple(sources, _MAX_UNPACKED=0, _MAX_RATIO=2):
+        read_table("bomb.npz")
+
+
+def stopped():
+    """What the shell says after a signal, as a Python warning."""
+    console, wish = Console(), Wish()
+    wish.exit_code = app.INTERRUPTED
+    settings = {"output": "good.npz", "data_path": "points.npy"}
+    fitting._about(io.load("good.npz"), read_table("points.npy"), settings, console, wish)
+    warnings.warn(marked(UserWarning, "W309", console.warnings[0], "--init-from"), stacklevel=1)
 
 
 # ------------------------------------------------------------------------------------------------- the codes

@@ -28,6 +28,8 @@ LAYERS = {
     "_options": 0,
     "_compile": 0,
     "_files": 0,
+    "_fork": 0,
+    "_interrupt": 0,
     "_parallel": 0,
     "_provenance": 0,
     "_pytree": 0,

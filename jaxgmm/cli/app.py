@@ -11,13 +11,14 @@ from importlib import import_module
 from typing import Any
 
 from jaxgmm._catalogue import CATALOGUE
+from jaxgmm._interrupt import Interrupted
 from jaxgmm._status import JaxgmmError, UsageError
 from jaxgmm.cli import cache, config, parser, rules
 from jaxgmm.cli.options import RUN, Command
 from jaxgmm.cli.output import Console
 from jaxgmm.cli.parser import HelpRequested, Settings
 
-OK, FAILED, USAGE, INTERRUPTED, PIPE_CLOSED = 0, 1, 2, 130, 141
+OK, FAILED, USAGE, INTERRUPTED, PIPE_CLOSED, TERMINATED = 0, 1, 2, 130, 141, 143
 
 
 def run(words: Sequence[str]) -> int:
@@ -28,6 +29,8 @@ def run(words: Sequence[str]) -> int:
     except HelpRequested as text:
         sys.stdout.write(str(text))
         return OK
+    except Interrupted as error:
+        return console.error(error.code, error.found, error.help, error.exit_code)
     except JaxgmmError as error:
         return console.error(error.code, error.found, error.help, CATALOGUE[error.code].group.exit_code)
     except KeyboardInterrupt:
@@ -59,8 +62,7 @@ def _run(words: list[str], console: Console) -> int:
         complaint = cache.keep_programs()
         if complaint:
             console.warn("W101", complaint, "name a directory that you can write, or off")
-        _function(command)(settings, console)
-    return console.close()
+        return _function(command)(settings, console) or console.close()
 
 
 def _given(words: list[str]) -> tuple[Command, Settings]:
@@ -86,9 +88,10 @@ def _given_in_file(words: list[str]) -> tuple[Command, Settings]:
     return command, config.merge(in_file, flags)
 
 
-def _function(command: Command) -> Callable[[Settings, Console], None]:
+def _function(command: Command) -> Callable[[Settings, Console], int | None]:
+    """What runs the command; it returns an exit code where that is not 0."""
     module, _, name = command.home.partition(":")
-    function: Callable[[Settings, Console], None] = getattr(import_module(f"jaxgmm.cli.{module}"), name)
+    function: Callable[[Settings, Console], int | None] = getattr(import_module(f"jaxgmm.cli.{module}"), name)
     return function
 
 

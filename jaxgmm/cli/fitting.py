@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from jaxgmm import api, io, report
+from jaxgmm._interrupt import Wish, heeding_signals
 from jaxgmm._provenance import fingerprint
 from jaxgmm._status import Status, cause, cure
 from jaxgmm.cli import inputs
@@ -20,8 +21,8 @@ from jaxgmm.functional import silhouette
 from jaxgmm.model import Model
 
 
-def fit(settings: Settings, console: Console) -> None:
-    """Fit one mixture, write it and print its summary."""
+def fit(settings: Settings, console: Console) -> int:
+    """Fit one mixture, write it and print its summary; 0, or the exit code of an interruption."""
     start = io.load(settings["init_from"]) if settings["init_from"] else None
     table = inputs.rows_for(start, settings) if start else inputs.rows(settings)
     n_components = settings["n_components"] or (start.n_components if start else 0)
@@ -29,20 +30,21 @@ def fit(settings: Settings, console: Console) -> None:
     draws = start is None and settings["init"] != "orthant"
     seed = inputs.seed_of(settings, console) if draws else settings["seed"]
     scaled = inputs.scaled(table.x, settings, start)
-    _announce(console, table, scaled.z, f"{n_components} component{'s' * (n_components != 1)}")
-    result = api.fit(
-        scaled.z,
-        n_components,
-        covariance_type=covariance_type,
-        key=seed,
-        sample_weight=table.sample_weight,
-        kernel=settings["kernel"],
-        keep_restarts=settings["keep_restarts"],
-        **inputs.em_options(settings) | ({"init": start.params} if start else {}),
-    )
-    model = _finish(result, table, scaled, seed, settings, console)
+    with heeding_signals() as wish:
+        _announce(console, table, scaled.z, f"{n_components} component{'s' * (n_components != 1)}")
+        result = api.fit(
+            scaled.z,
+            n_components,
+            covariance_type=covariance_type,
+            key=seed,
+            sample_weight=table.sample_weight,
+            kernel=settings["kernel"],
+            keep_restarts=settings["keep_restarts"],
+            **inputs.em_options(settings) | ({"init": start.params} if start else {}),
+        )
+        model = _finish(result, table, scaled, seed, settings, console)
     found: dict[str, Any] = {"command": "fit"}
-    if settings["criterion"] == "silhouette":
+    if settings["criterion"] == "silhouette" and not wish.exit_code:
         labels = model.predict(table.x)
         if len(np.unique(labels)) < 2:
             console.warn(
@@ -51,33 +53,36 @@ def fit(settings: Settings, console: Console) -> None:
         else:
             found["silhouette"] = silhouette(scaled.z, labels, table.sample_weight)
             console.result(f"Silhouette score for {n_components} clusters: {found['silhouette']:.4f}")
-    console.emit(found | _about(model, table, settings, console))
+    console.emit(found | _about(model, table, settings, console, wish))
+    return wish.exit_code
 
 
-def sweep(settings: Settings, console: Console) -> None:
-    """Fit all candidates, print their table, write the winner and print its summary."""
+def sweep(settings: Settings, console: Console) -> int:
+    """Fit all candidates, print their table, write the winner and print its summary; returns what `fit` does."""
     seed = inputs.seed_of(settings, console) if settings["init"] != "orthant" else settings["seed"]
     table = inputs.rows(settings)
     scaled = inputs.scaled(table.x, settings)
     counts, types = settings["candidates"], settings["covariance_type"]
-    _announce(console, table, scaled.z, f"{len(counts) * len(types)} candidates")
-    result = api.sweep(
-        scaled.z,
-        counts,
-        covariance_types=types,
-        criterion=settings["criterion"],
-        key=seed,
-        sample_weight=table.sample_weight,
-        kernel=settings["kernel"],
-        keep_restarts=settings["keep_restarts"],
-        **inputs.em_options(settings),
-    )
-    shown = in_data_units(result, scaled.scale)
-    console.result(report.sweep_text(shown))
-    if result.criterion == "silhouette":
-        console.result(silhouette_lines(shown))
-    warn_at_edge(result, console)
-    model = _finish(result.best, table, scaled, seed, settings, console)
+    with heeding_signals() as wish:
+        _announce(console, table, scaled.z, f"{len(counts) * len(types)} candidates")
+        result = api.sweep(
+            scaled.z,
+            counts,
+            covariance_types=types,
+            criterion=settings["criterion"],
+            key=seed,
+            sample_weight=table.sample_weight,
+            kernel=settings["kernel"],
+            keep_restarts=settings["keep_restarts"],
+            **inputs.em_options(settings),
+        )
+        shown = in_data_units(result, scaled.scale)
+        console.result(report.sweep_text(shown))
+        if result.criterion == "silhouette":
+            console.result(silhouette_lines(shown))
+        if not wish.exit_code:
+            warn_at_edge(result, console)
+        model = _finish(result.best, table, scaled, seed, settings, console)
     found = {
         "command": "sweep",
         "criterion": result.criterion,
@@ -86,7 +91,8 @@ def sweep(settings: Settings, console: Console) -> None:
         "at_edge": result.at_edge,
         "table": shown.table(),
     }
-    console.emit(found | _about(model, table, settings, console))
+    console.emit(found | _about(model, table, settings, console, wish))
+    return wish.exit_code
 
 
 def silhouette_lines(result: SweepResult) -> str:
@@ -116,7 +122,7 @@ def warn_at_edge(result: SweepResult, console: Console) -> None:
 def warn_of_status(model: Model, console: Console) -> None:
     """Say so when a fit that is kept did not converge, or has a component that is degenerate."""
     status = Status[model.meta["status"]]
-    if status != Status.CONVERGED:
+    if status not in (Status.CONVERGED, Status.INTERRUPTED):
         code = "W301" if status == Status.MAX_ITER else "W302"
         console.fault(code, f"the fit is kept, but it is {cause(status)}", cure(status))
     empty = np.flatnonzero(np.asarray(model.params.weights) == 0)
@@ -177,10 +183,15 @@ def _finish(
     return model
 
 
-def _about(model: Model, table: Table, settings: Settings, console: Console) -> dict[str, Any]:
+def _about(model: Model, table: Table, settings: Settings, console: Console, wish: Wish) -> dict[str, Any]:
     """What the JSON object says of a model, with a comparison when the classes of the rows are known."""
-    about = {"source": table.source, "model": settings["output"], **report.summary_dict(model)}
+    path = settings["output"]
+    about = {"source": table.source, "model": path, **report.summary_dict(model)}
+    if wish.exit_code:
+        again = f"jaxgmm fit {settings['data_path'] or 'DATA'} --init-from {path} -o better.npz"
+        console.warn("W309", f"interrupted; the best so far is in {path}", f"go on from it with {again}")
+        return about | {"exit_code": wish.exit_code}
     if table.labels is not None:
         about["comparison"] = compare(model.predict(table.x), table, console)
-    console.note(f"wrote {settings['output']}")
+    console.note(f"wrote {path}")
     return about

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxgmm._interrupt import heeding_signals
 from jaxgmm._status import FitError, Status
 from jaxgmm.cli import inputs, output
 from jaxgmm.cli.output import Console
@@ -16,38 +17,48 @@ from jaxgmm.many import ManyResult, fit_many as fit_groups
 _COLUMNS = ("n_samples", "n_components", "log_likelihood", "aic", "bic", "icl", "n_iter", "status")
 
 
-def fit_many(settings: Settings, console: Console) -> None:
-    """Fit every group, write one line for each, and the parameters where they are asked for."""
+def fit_many(settings: Settings, console: Console) -> int:
+    """Fit every group, write one line for each, and the parameters where they are asked for.
+
+    Returns 0, or the exit code of an interruption: then there is a line for each group all the same, with the status
+    INTERRUPTED and no numbers where it had not begun.
+    """
     seed = inputs.seed_of(settings, console) if settings["init"] != "orthant" else settings["seed"]
     table = inputs.rows(settings | {"label_column": settings["group"]})
     x = inputs.scaled(table.x, settings | {"standardize": False}).z
     assert table.labels is not None
-    console.note(f"{table.source}: {len(x)} rows x {x.shape[1]} columns, {x.dtype}")
-    result = fit_groups(
-        x,
-        settings["n_components"],
-        groups=table.labels,
-        covariance_type=settings["covariance_type"],
-        criterion=settings["criterion"],
-        key=seed,
-        sample_weight=table.sample_weight,
-        **inputs.em_options(settings),
-    )
-    names = [table.label_names[label] if table.label_names else label for label in result.keys]
-    _complain(result, names, console)
-    rows = [
-        {"group": name} | {k: v for k, v in row.items() if k != "set"}
-        for name, row in zip(names, result.table(), strict=True)
-    ]
-    if settings["output"] or not console.json:
-        columns = [np.array([row.get(name, "") for row in rows], object) for name in ("group", *_COLUMNS)]
-        output.write_table(settings["output"], ["group", *_COLUMNS], columns)
-    if settings["parameters_to"]:
-        output.write_table(settings["parameters_to"], *_parameters(result, names, table))
-    for path in filter(None, (settings["output"], settings["parameters_to"])):
-        console.note(f"wrote {path}")
+    with heeding_signals() as wish:
+        console.note(f"{table.source}: {len(x)} rows x {x.shape[1]} columns, {x.dtype}")
+        result = fit_groups(
+            x,
+            settings["n_components"],
+            groups=table.labels,
+            covariance_type=settings["covariance_type"],
+            criterion=settings["criterion"],
+            key=seed,
+            sample_weight=table.sample_weight,
+            **inputs.em_options(settings),
+        )
+        names = [table.label_names[label] if table.label_names else label for label in result.keys]
+        _complain(result, names, console)
+        rows = [
+            {"group": name} | {k: v for k, v in row.items() if k != "set"}
+            for name, row in zip(names, result.table(), strict=True)
+        ]
+        if settings["output"] or not console.json:
+            columns = [np.array([row.get(name, "") for row in rows], object) for name in ("group", *_COLUMNS)]
+            output.write_table(settings["output"], ["group", *_COLUMNS], columns)
+        if settings["parameters_to"]:
+            output.write_table(settings["parameters_to"], *_parameters(result, names, table))
+        for path in filter(None, (settings["output"], settings["parameters_to"])):
+            console.note(f"wrote {path}")
     found = {"command": "fit-many", "source": table.source, "seed": seed, "criterion": result.criterion}
+    if wish.exit_code:
+        found_out = "interrupted; the groups that had begun are kept as far as they came"
+        console.warn("W309", found_out, "see the column status")
+        found["exit_code"] = wish.exit_code
     console.emit(found | {"failed": int(np.sum(~result.fitted)), "groups": rows})
+    return wish.exit_code
 
 
 def _complain(result: ManyResult, names: list[Any], console: Console) -> None:

@@ -31,6 +31,9 @@ _BINARY = {
     b"\x80": "pickled or otherwise binary",
 }
 _PREFERRED = ("x", "X", "data")
+# Measured data rarely shrink tenfold; a small array may be all zeros.
+_MAX_RATIO = 100
+_MAX_UNPACKED = 1 << 26
 # What NumPy's reader raises on bytes that are not as it wrote them.
 _DAMAGE = (ValueError, TypeError, SyntaxError, TokenError, OverflowError, MemoryError, RuntimeError, OSError)
 
@@ -193,7 +196,8 @@ def _read_npy(path: Path, magic: bytes, source: str) -> np.ndarray:
 
 def _load_npy(file: Path | io.BytesIO, source: str, mmap_mode: Any) -> np.ndarray:
     try:
-        array: np.ndarray = np.load(file, mmap_mode=mmap_mode, allow_pickle=False)
+        with np.errstate(over="ignore"):  # a size beyond all numbers is refused like any that is false
+            array: np.ndarray = np.load(file, mmap_mode=mmap_mode, allow_pickle=False)
     except _DAMAGE as error:
         # NumPy takes a file cut inside its first bytes for a pickle, so only an object dtype is called one.
         if "Python objects" in str(error) or "Object arrays" in str(error):
@@ -217,6 +221,7 @@ def _read_npz(path: Path, member: str | None, magic: bytes, source: str) -> np.n
             if {"format", "shape"} <= set(archive.files):
                 raise DataError("E204", f"{source} holds a sparse matrix", "save it as a dense array")
             name = _pick(archive.files, member, str(path))
+            _refuse_bomb(archive.zip, name, source)
             return np.asarray(archive[name])
     except DataError:
         raise
@@ -224,6 +229,17 @@ def _read_npz(path: Path, member: str | None, magic: bytes, source: str) -> np.n
         if "Object arrays" in str(error):
             raise _objects(f"{path}:{name}") from None
         raise DataError("E407", f"{source} is damaged or incomplete", "copy or save it again") from None
+
+
+def _refuse_bomb(archive: zipfile.ZipFile, name: str, source: str) -> None:
+    """Refuse what would fill the memory from a few bytes on the disk, before it is unpacked."""
+    entry = archive.getinfo(f"{name}.npy" if f"{name}.npy" in archive.namelist() else name)
+    if entry.file_size > _MAX_UNPACKED + _MAX_RATIO * entry.compress_size:
+        raise DataError(
+            "E413",
+            f"{source} would unpack to {entry.file_size:.3g} bytes from {entry.compress_size:.3g}",
+            "if it is no trap, save the array with numpy.save",
+        )
 
 
 def _read_mat(path: Path, member: str | None, source: str) -> np.ndarray:

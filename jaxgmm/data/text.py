@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import dataclasses
+import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn, TextIO
@@ -54,7 +55,11 @@ def survey(source: str, opener: Callable[[], TextIO], *, tabs: bool = False, hea
     with _decoded(source, opener) as handle:
         for number, line in enumerate(handle, start=1):
             if "\0" in line:
-                raise DataError("E405", f"{source} is binary, not text", "convert it to .npy or .csv")
+                raise DataError(
+                    "E405",
+                    f"{source}, line {number} holds a zero byte: it is binary, not text",
+                    "convert it to .npy or .csv",
+                )
             if not line.strip():
                 continue
             if line.startswith("#") and not lines:
@@ -123,14 +128,22 @@ def load(layout: Layout, numeric: Sequence[int], text: int | None = None) -> tup
     if lines.gap and width == 1:
         raise DataError("E422", f"{layout.place(lines.gap, 0)} is empty", "fill in the value or remove the line")
     if plain:
+        _check_range(table, layout, numeric, text)
         return table, []
     x = np.empty((len(table), len(numeric)))
     for position, column in enumerate(numeric):
         x[:, position] = table[f"c{column}"]
+    _check_range(x, layout, numeric, text)
     words = [] if text is None else [str(cell).strip() for cell in table[f"c{text}"]]
     if not _MISSING.isdisjoint(words):
         _find_fault(layout, numeric, text)
     return x, words
+
+
+def _check_range(x: np.ndarray, layout: Layout, numeric: Sequence[int], text: int | None) -> None:
+    """Infinity may be written as such, but must not be what became of a number."""
+    if np.isinf(x).any():
+        _find_fault(layout, numeric, text)
 
 
 def is_number(cell: str) -> bool:
@@ -156,6 +169,10 @@ def encode_labels(cells: Sequence[Any], source: str) -> tuple[np.ndarray, tuple[
     codes: dict[str, int] = {}
     labels = [codes.setdefault(str(cell), len(codes)) for cell in cells]
     return np.array(labels, dtype=np.int64), tuple(codes)
+
+
+def _overflows(cell: str) -> bool:
+    return math.isinf(float(cell)) and "inf" not in cell.lower()
 
 
 class _Lines:
@@ -188,7 +205,20 @@ def _decoded(source: str, opener: Callable[[], TextIO]) -> Iterator[TextIO]:
             yield handle
         except UnicodeDecodeError as error:
             found = f"byte 0x{error.object[error.start]:02x}"
-            raise DataError("E424", f"{source} is not UTF-8 text ({found})", "save it as UTF-8, or as .npy") from None
+            raise DataError(
+                "E424", f"{source}{_undecodable(opener)} is not UTF-8 text ({found})", "save it as UTF-8, or as .npy"
+            ) from None
+
+
+def _undecodable(opener: Callable[[], TextIO]) -> str:
+    """Where the first byte stands that is no part of UTF-8."""
+    with opener() as handle:
+        for number, line in enumerate(handle.buffer, start=1):
+            try:
+                line.decode()
+            except UnicodeDecodeError as error:
+                return f", line {number}, character {len(line[: error.start].decode()) + 1}"
+    return ""
 
 
 def _delimiter(line: str, tabs: bool) -> str | None:
@@ -255,7 +285,7 @@ def _find_fault(layout: Layout, numeric: Sequence[int], text: int | None) -> Non
                     "correct the line or remove it",
                 )
             for column in numeric:
-                if not is_number(row[column]):
+                if not is_number(row[column]) or _overflows(row[column]):
                     _refuse(layout, number, column, row[column])
             if text is not None and row[text] in _MISSING:
                 _refuse(layout, number, text, row[text])
@@ -268,6 +298,10 @@ def _refuse(layout: Layout, line: int, column: int, cell: str) -> NoReturn:
         raise DataError("E422", f"{place} {found}", "fill in the value or remove the line")
     if re.fullmatch(r"[+-]?\d+(,\d+)+(\.\d*)?([eE][+-]?\d+)?", cell):
         raise DataError("E423", f"{place}: {cell!r} is not a number", "write a decimal point and no other separators")
+    if is_number(cell):
+        raise DataError(
+            "E423", f"{place}: {cell[:20]} is beyond the range of double precision", "correct it or change the unit"
+        )
     if not is_number(first) and first not in _MISSING:
         raise DataError(
             "E423",

@@ -18,6 +18,7 @@ import numpy as np
 from jax import Array
 
 from jaxgmm._compile import hot_jit
+from jaxgmm._interrupt import Interrupted
 from jaxgmm._numerics import next_power_of_two
 from jaxgmm._options import EMOptions
 from jaxgmm._parallel import each_piece, for_each_call, side_by_side
@@ -77,7 +78,7 @@ def in_slots(
     """Up to `limit` <= BURST iterations of the first `n_lanes`, all running, of a state with leading lane axis L.
 
     state: host arrays, and so are those of the n_lanes returned. Rows from `n_rows` on have weight 0. Returns also
-    the log-likelihoods (n_lanes, BURST) of the iterations done, NaN after them.
+    the log-likelihoods (n_lanes, limit) of the iterations done, NaN after them.
     """
     slots = n_slots(state.status.shape[0], state.params.n_components)
     block_size = _block_size(state, slots, x, kernel)
@@ -88,7 +89,7 @@ def in_slots(
         return _in_slots(mine, n, n_blocks, x, weight, options, np.int32(limit), **how)
 
     ends, history = deal_out(program, state, n_lanes, slots)
-    return ends, history
+    return ends, history[:, :limit]
 
 
 @partial(hot_jit, static_argnames=("slots", "block_size", "kernel"))
@@ -124,7 +125,7 @@ def in_spans(
     """Up to `limit` iterations of every running lane of a state with leading lane axis L.
 
     Rows from `n_rows` on have weight 0. Returns the state and the log-likelihoods (L, n) of the iterations done,
-    NaN where a lane did not move.
+    NaN where a lane did not move. An iteration in which somebody asks to stop is not finished.
     """
     width = state.status.shape[0]
     block_size = _block_size(state, width, x, kernel)
@@ -132,12 +133,15 @@ def in_spans(
     n_blocks = -(-n_rows // block_size)
     n_spans = min(next_power_of_two(int(flops / SPAN_FLOPS)), MAX_SPANS, 1 << (n_blocks.bit_length() - 1))
     edges = np.linspace(0, n_blocks, n_spans + 1).astype(np.int32)
-    spans = for_each_call(np.stack([edges[:-1], edges[1:]], axis=1))
+    spans = for_each_call(np.stack([edges[:-1], edges[1:]], axis=1), flops)
     rows: list[np.ndarray] = []
     while len(rows) < limit and (np.asarray(state.status) == Status.RUNNING).any():
         proposal = _propose(state, options)
         part = partial(_collect, proposal.factors, x, weight, block_size=block_size, kernel=kernel)
-        parts = side_by_side(part, spans)
+        try:
+            parts = side_by_side(part, spans)
+        except Interrupted:
+            break
         state, row = _settle(state, proposal, parts, options, kernel=kernel)
         rows.append(np.asarray(row))
     return state, np.stack(rows, axis=1) if rows else np.empty((width, 0), x.dtype)

@@ -3,11 +3,13 @@
 A lane is one run: a start, an active-component mask (weight 0 = inactive) and, through the start's
 covariance type, one family. The host drives bursts; between bursts it keeps the history, moves finished lanes
 out, and re-packs the rest into the next smaller power of two, so that a slow lane does not make the others pay.
+Between calls it also looks whether somebody has asked to stop.
 Lanes for which the `features` kernel runs out of digits go on with `whitening`.
 """
 
 from __future__ import annotations
 
+import time
 from functools import partial
 from typing import Any
 
@@ -15,6 +17,8 @@ import jax
 import numpy as np
 from jax import Array
 
+from jaxgmm import _interrupt
+from jaxgmm._interrupt import Interrupted
 from jaxgmm._numerics import MIN_BLOCK, max_lost_digits, next_power_of_two
 from jaxgmm._options import EMOptions
 from jaxgmm._pytree import pytree, replace, take
@@ -33,6 +37,14 @@ REPACK_FLOPS = 1e9
 FEATURES_MIN_ROWS = 1 << 14
 # Working memory of one block of rows for all lanes of a batch; more lanes run in several batches.
 LANE_BYTES = 1 << 28
+# A call of the compiled program cannot be stopped, so it is kept to about this time, and at first to the arithmetic
+# that even a slow machine does in it (per second), but to no fewer lanes than keep a machine busy.
+CALL_SECONDS = 0.5
+CAREFUL_SPEED = 4e9
+MIN_LANES = 64
+
+# Lanes, and the log-likelihoods (lanes, iterations) that a call brought for each, NaN where a lane did not move.
+Piece = tuple[np.ndarray, np.ndarray]
 
 
 @pytree
@@ -122,10 +134,10 @@ def _run_batch(
         options = replace(options, max_loss=np.asarray(max_lost_digits(x.dtype, starts.n_features), x.dtype))
         used = np.where(_features_first(starts, x, options), "features", "whitening")
     states = jax.tree.map(np.array, _start(starts, accelerate=accelerate))
-    history: list[np.ndarray] = []
+    pieces: list[Piece] = []
     for name in ("features", "whitening"):
         lanes = np.flatnonzero(used == name)
-        history += _run_kernel(states, lanes, x, weight, options, name, n_rows)
+        pieces += _run_kernel(states, lanes, x, weight, options, name, n_rows)
         halted = lanes[states.status[lanes] == Status.IMPRECISE]
         if len(halted):
             _put(states, halted, _resume(take(states, halted)))
@@ -134,9 +146,10 @@ def _run_batch(
         params=states.best_params,
         log_likelihood=states.best_log_likelihood,
         classification_log_likelihood=states.best_classification,
-        n_iter=states.n_iter,
+        # A lane that was stopped before its first E-step has done -1.
+        n_iter=np.maximum(states.n_iter, 0),
         status=states.status,
-        history=_left_aligned(np.concatenate(history, axis=1)),
+        history=_history(pieces, n_lanes, x.dtype),
         kernel=used,
         penalty=states.best_penalty,
         floored=states.floored,
@@ -161,10 +174,10 @@ def _put(states: EMState, lanes: np.ndarray, part: EMState) -> None:
 
 def _run_kernel(
     states: EMState, lanes: np.ndarray, x: Array, weight: Array, options: EMOptions, kernel: str, n_rows: int
-) -> list[np.ndarray]:
+) -> list[Piece]:
     """Bursts, retirement, re-packing of the `lanes` of `states` (host arrays), which end up where they stopped.
 
-    Returns log-likelihoods (all lanes, iterations) burst by burst, NaN for the others.
+    Returns what each call brought. Once somebody asks to stop, the lanes still running end as INTERRUPTED.
     """
     n_lanes, n_components = states.params.weights.shape
     width = min(n_lanes, next_power_of_two(len(lanes)))
@@ -172,30 +185,52 @@ def _run_kernel(
     # Idle places cost their width where all lanes step together, and nothing where slots go on to the next lane.
     together = by_rows or jax.default_backend() != "cpu"
     per_lane = iteration_flops(x.shape[0], n_components, x.shape[1])
-    history: list[np.ndarray] = []
+    seconds = per_lane / CAREFUL_SPEED
+    pieces: list[Piece] = []
     limit, wasted = FIRST_BURST if together and width > 1 else BURST, 0.0
-    while len(lanes):
-        if wasted >= REPACK_FLOPS and next_power_of_two(len(lanes)) < width:
-            width, wasted = next_power_of_two(len(lanes)), 0.0
+    left = limit
+    while len(lanes) and not _interrupt.asked():
+        # A burst may take several calls. When lanes are re-packed does not depend on the clock, so no bit does.
+        if not left:
+            limit = left = min(2 * limit, BURST)
+            if wasted >= REPACK_FLOPS and next_power_of_two(len(lanes)) < width:
+                width, wasted = next_power_of_two(len(lanes)), 0.0
+        affordable = int(CALL_SECONDS / seconds)
+        now, later = np.split(lanes, [len(lanes) if together else max(affordable, MIN_LANES)])
+        n_iter = left if by_rows else min(left, max(1, affordable // len(now)))
+        begun = time.perf_counter()
         # A batch is filled up with copies of its first lane.
-        batch = take(states, np.concatenate([lanes, np.full(width - len(lanes), lanes[0])]))
-        if by_rows:
-            batch, rows = in_spans(jax.device_put(batch), x, weight, options, limit, kernel, n_rows)
-        else:
-            batch, rows = in_slots(batch, x, weight, options, limit, kernel, n_rows, len(lanes))
-        rows = rows[: len(lanes)]
-        _put(states, lanes, take(batch, slice(len(lanes))))
-        history.append(np.full((n_lanes, rows.shape[1]), np.nan, rows.dtype))
-        history[-1][lanes] = rows
+        batch = take(states, np.concatenate([now, np.full(width - len(now), now[0])]))
+        try:
+            if by_rows:
+                batch, rows = in_spans(jax.device_put(batch), x, weight, options, n_iter, kernel, n_rows)
+            else:
+                batch, rows = in_slots(batch, x, weight, options, n_iter, kernel, n_rows, len(now))
+        except Interrupted:
+            break
+        rows = rows[: len(now)]
+        _put(states, now, take(batch, slice(len(now))))
+        pieces.append((now, rows))
+        done = np.count_nonzero(~np.isnan(rows), axis=1)
         if together:
-            done = np.count_nonzero(~np.isnan(rows), axis=1)
+            left -= n_iter
             wasted += per_lane * (width * done.max() - done.sum())
-        lanes = lanes[states.status[lanes] == Status.RUNNING]
-        limit = min(2 * limit, BURST)
+        seconds = (time.perf_counter() - begun) / max(1, done.sum())
+        lanes = np.concatenate([later, now[states.status[now] == Status.RUNNING]])
+    states.status[lanes] = Status.INTERRUPTED
+    return pieces
+
+
+def _history(pieces: list[Piece], n_lanes: int, dtype: Any) -> np.ndarray:
+    """The log-likelihoods of every lane one after the other, (L, T), NaN past the end."""
+    length = np.zeros(n_lanes, int)
+    places = []
+    for lanes, rows in pieces:
+        there = ~np.isnan(rows)
+        places.append(length[lanes, None] + np.cumsum(there, axis=1) - 1)
+        length[lanes] += np.count_nonzero(there, axis=1)
+    history = np.full((n_lanes, max(1, length.max())), np.nan, dtype)
+    for (lanes, rows), place in zip(pieces, places, strict=True):
+        i, j = np.nonzero(~np.isnan(rows))
+        history[lanes[i], place[i, j]] = rows[i, j]
     return history
-
-
-def _left_aligned(history: np.ndarray) -> np.ndarray:
-    """Rows with their numbers first and the NaN of idle iterations last."""
-    order = np.argsort(np.isnan(history), axis=1, kind="stable")
-    return np.take_along_axis(history, order, axis=1)[:, : int(np.max(np.sum(~np.isnan(history), axis=1), initial=0))]

@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxgmm import _interrupt
+from jaxgmm._interrupt import Interrupted
 from jaxgmm._numerics import next_power_of_two
 from jaxgmm._options import EMOptions
 from jaxgmm._pytree import replace, take
@@ -119,11 +121,13 @@ def given_starts(starts: Sequence[GMMParams], rows: Rows, n_components: int) -> 
 
 def preference(status: int) -> int:
     """Healthy restarts first; one that ended in a singularity often has the highest, meaningless likelihood."""
-    return {Status.CONVERGED: 2, Status.MAX_ITER: 2, Status.DECREASED: 1}.get(Status(status), 0)
+    return {Status.CONVERGED: 2, Status.MAX_ITER: 2, Status.INTERRUPTED: 2, Status.DECREASED: 1}.get(Status(status), 0)
 
 
 def _merit(lanes: LanesResult, i: int) -> tuple[int, float]:
-    return preference(lanes.status[i]), lanes.log_likelihood[i] + lanes.penalty[i]
+    # One that was stopped before its first E-step has nothing to show.
+    seen = np.isfinite(lanes.log_likelihood[i])
+    return preference(lanes.status[i]) if seen else -1, lanes.log_likelihood[i] + lanes.penalty[i]
 
 
 def best_restart(lanes: LanesResult) -> int:
@@ -155,6 +159,10 @@ def run_most_promising(
         return replace(lanes, status=status)
     rest = replace(options, max_iter=options.max_iter - np.int32(SHORT_RUN))
     more = run_method(take(lanes.params, chosen), rows, rest, how)
+    status[chosen] = Status.INTERRUPTED
+    # Those that were stopped before they went on keep what they had.
+    went_on = np.isfinite(more.log_likelihood)
+    chosen, more = chosen[went_on], take(more, went_on)
     history = np.full((len(status), lanes.history.shape[1] + more.history.shape[1] - 1), np.nan, lanes.history.dtype)
     history[:, : lanes.history.shape[1]] = lanes.history
     # The second run begins with the E-step that ended the first.
@@ -179,6 +187,8 @@ def summarise(
     floor = np.asarray(inside.reg_covar, np.float64)
     found = diagnose(own, rows, floor, since=lanes.floored[i][:n_components], singular=singular)
     if not np.isfinite(lanes.log_likelihood[i]):
+        if status == Status.INTERRUPTED:
+            _interrupt.check()
         details = "".join(f"; {d.text()}" for d in found if d.kind == "singular")
         raise FitError(
             "E301",
@@ -246,7 +256,11 @@ def fit_rows(
         inside = replace(rows.options(options), prior=prior)
         if isinstance(init, str) and keys is not None:
             active = np.arange(padded) < np.asarray(counts)[:, None]
-            starts = random_starts(rows, keys, active, init, covariance_type, inside.reg_covar)
+            try:
+                starts = random_starts(rows, keys, active, init, covariance_type, inside.reg_covar)
+            except Interrupted as stop:
+                results |= dict.fromkeys(counts, stop)
+                continue
         else:
             assert not isinstance(init, str)
             starts = given_starts(init, rows, padded)

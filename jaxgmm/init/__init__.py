@@ -96,5 +96,6 @@ def make_starts(
         return _m_steps(lanes, seeds, x, weight, active, reg_covar, method=method, covariance_type=covariance_type)
 
     n_lanes = len(active) * len(keys)
-    starts: GMMParams = deal_out(program, np.arange(n_lanes, dtype=np.int32), n_lanes)
+    flops = 2.0 * x.size * x.shape[1] * active.shape[1]
+    starts: GMMParams = deal_out(program, np.arange(n_lanes, dtype=np.int32), n_lanes, flops=flops)
     return starts

@@ -40,6 +40,8 @@ from jaxgmm.init._base import uniform, weighted_mean
 TRIALS = 6
 LLOYD_MAX_ITER = 100
 LLOYD_TOL = 1e-4
+# Passes that most runs need.
+TYPICAL_PASSES = 20
 
 # Closenesses (rows x centres) worth a call of their own, and the largest number of calls that share a pass.
 _PART_CELLS = 1 << 18
@@ -341,7 +343,7 @@ def _lloyd_dealt_out(x: Array, weight: Array, centres: np.ndarray, masks: np.nda
     def program(starts: Lloyd, n: Array) -> Array:
         return _lloyd_in_slots(starts, n, x, weight, enough, slots=slots)
 
-    return deal_out(program, starts, n_runs, slots)
+    return deal_out(program, starts, n_runs, slots, TYPICAL_PASSES * 4.0 * x.size * centres.shape[1])
 
 
 def lloyd(x: Array, weight: Array, seeds: Array, active: Array) -> Array:

@@ -1,0 +1,103 @@
+"""A wish to stop: heard by the shell, and looked at by long computations between two pieces of work.
+
+Python runs its own signal handlers in the main thread, which may be inside a compiled call for a while. So a thread
+of its own listens while a fit is under way. A library call hears nothing by itself: there Ctrl-C stays Python's own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from typing import NoReturn
+
+from jaxgmm._status import FitError, Status
+
+# How the shells of Unix tell of a process that a signal ended.
+_EXIT_BASE = 128
+_END = b"\0"
+
+
+class Interrupted(FitError):
+    """Asked to stop before there was anything to keep; `exit_code` is what the shell exits with."""
+
+    def __init__(self, exit_code: int) -> None:
+        found = "interrupted before there was a model to keep; nothing is written"
+        super().__init__("E903", found, "run the same command again", Status.INTERRUPTED)
+        self.exit_code = exit_code
+
+
+class Wish:
+    """Whether somebody has asked to stop; `exit_code` is 0 as long as nobody has."""
+
+    def __init__(self) -> None:
+        self.exit_code = 0
+
+    def check(self) -> None:
+        """Raise `Interrupted` if somebody has asked."""
+        if self.exit_code:
+            raise Interrupted(self.exit_code)
+
+
+_NOBODY = Wish()
+_current = _NOBODY
+
+
+def asked() -> bool:
+    """Whether somebody has asked to stop."""
+    return _current.exit_code != 0
+
+
+def check() -> None:
+    """Raise `Interrupted` if somebody has asked to stop: before each piece of work that may take long."""
+    _current.check()
+
+
+@contextlib.contextmanager
+def heeding_signals() -> Iterator[Wish]:
+    """While it lasts, the first SIGINT or SIGTERM is a wish to stop, and the second ends the process at once.
+
+    Signals that the process ignores stay ignored, as for a background job; outside the main thread nothing changes.
+    """
+    global _current
+    if threading.current_thread() is not threading.main_thread():
+        yield _NOBODY
+        return
+    heeded = [s for s in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(s) is not signal.SIG_IGN]
+    wish, (ear, mouth) = Wish(), os.pipe()
+    os.set_blocking(mouth, False)
+    before = {number: signal.signal(number, lambda *_: None) for number in heeded}
+    # Python writes the number of every signal to this pipe the moment it arrives.
+    outer = signal.set_wakeup_fd(mouth, warn_on_full_buffer=False)
+    listener = threading.Thread(target=_listen, args=(ear, wish), name="jaxgmm-signals", daemon=True)
+    _current = wish
+    listener.start()
+    try:
+        yield wish
+    finally:
+        _current = _NOBODY
+        signal.set_wakeup_fd(outer)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        os.write(mouth, _END)
+        listener.join()
+        os.close(ear)
+        os.close(mouth)
+
+
+def _listen(ear: int, wish: Wish) -> None:
+    """Note the first signal, end the process at the second."""
+    while (heard := os.read(ear, 1)) != _END:
+        number = heard[0]
+        if number not in (signal.SIGINT, signal.SIGTERM):
+            continue
+        if wish.exit_code:
+            _end(_EXIT_BASE + number)
+        wish.exit_code = _EXIT_BASE + number
+
+
+def _end(code: int) -> NoReturn:
+    """Without any further step: files are complete or have no name yet (`_files`), and compiled code may be running."""
+    os._exit(code)
