@@ -10,12 +10,12 @@ import numpy as np
 
 from jaxgmm._checks import check_count, check_data, check_key, check_rows_for, precision_context
 from jaxgmm._interrupt import Interrupted
-from jaxgmm._options import check_choice, default_reg_covar, em_options
+from jaxgmm._options import default_reg_covar, em_options
 from jaxgmm._pytree import replace
 from jaxgmm._status import DataError, FitError, Status, UsageError, choose
 from jaxgmm.covariance import get_family
 from jaxgmm.data.rows import Rows
-from jaxgmm.em.accelerate import MEMORY
+from jaxgmm.em.accelerate import check_acceleration
 from jaxgmm.em.restarts import Method, fit_rows
 from jaxgmm.em.result import FitResult, SweepResult
 from jaxgmm.functional import check_orthant_features, count_orthants, predict, rows_of, silhouette
@@ -142,7 +142,7 @@ def _check_method(
 ) -> Method:
     return Method(
         kernel=check_kernel(kernel),
-        accelerate=None if accelerate is None else check_choice(accelerate, "accelerate", tuple(MEMORY)),
+        accelerate=check_acceleration(accelerate),
         keep_restarts=None if keep_restarts is None else check_count(keep_restarts, "keep_restarts"),
         prior=prior_for(prior, covariance_type, n_features),
     )

@@ -18,11 +18,12 @@ from jaxgmm._checks import (
     check_weights,
     precision_context,
 )
-from jaxgmm._options import em_options
+from jaxgmm._options import default_reg_covar, em_options
 from jaxgmm._pytree import take
 from jaxgmm._status import DataError, Status, UsageError, cause, choose, cure
 from jaxgmm.covariance import CovarianceFamily, get_family
 from jaxgmm.data.sets import Sets, prepare_sets
+from jaxgmm.em.accelerate import check_acceleration
 from jaxgmm.em.many import Outcome, fit_sets
 from jaxgmm.em.restarts import preference
 from jaxgmm.em.result import FitResult
@@ -176,8 +177,11 @@ def fit_many(
     n_restarts: int = 1,
     init: str = "kmeans",
     tol: float = 1e-8,
-    reg_covar: float = 1e-6,
+    tol_kind: str = "change",
+    reg_covar: float | None = None,
+    reg_kind: str = "relative",
     max_iter: int = 1000,
+    accelerate: str | None = None,
     sample_weight: Any = None,
 ) -> ManyResult:
     """Fit a Gaussian mixture to each of many small data sets, thousands in one call.
@@ -212,7 +216,14 @@ def fit_many(
     active = np.arange(counts[-1]) < np.asarray(counts)[:, None]
     dtype = sets.dtype
     with precision_context(dtype):
-        options = em_options(dtype, tol=tol, reg_covar=reg_covar, max_iter=max_iter)
+        options = em_options(
+            dtype,
+            tol=tol,
+            tol_kind=tol_kind,
+            reg_covar=default_reg_covar(reg_covar, None),
+            reg_kind=reg_kind,
+            max_iter=max_iter,
+        )
         outcome, whitened = fit_sets(
             sets,
             members,
@@ -222,6 +233,7 @@ def fit_many(
             key=check_key(key if method.random else 0, f"init={init!r}"),
             n_restarts=n_restarts,
             options=options,
+            accelerate=check_acceleration(accelerate),
         )
     rank = np.array([preference(status) for status in sorted(Status)])[outcome.status]
     rank = np.where(np.isfinite(outcome.log_likelihood), rank, -1)

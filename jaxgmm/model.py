@@ -37,7 +37,7 @@ _FACTS = [
     "aic",
     "bic",
 ]
-_FACTS += ["icl", "n_parameters", "n_iter", "message", "converged", "restart_log_likelihoods"]
+_FACTS += ["icl", "n_parameters", "n_iter", "message", "converged", "remaining_gain", "restart_log_likelihoods"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -91,8 +91,8 @@ class Model:
         """A model of x from a fit to z = (x − shift) / scale.
 
         ℓ(x) = ℓ(z) − Σ_n v_n Σ_d log scale_d, and AIC, BIC and ICL follow from it, so that fits to differently
-        scaled columns can be compared. meta also holds the stop code, options (reg_covar in units of z
-        squared), versions and the date.
+        scaled columns can be compared. meta also holds the stop code, options (an absolute reg_covar in
+        units of z squared), versions and the date.
 
         result: the fit. columns: D names. shift, scale: (D), data units; None rescales nothing. seed: what
         the fit's random key was made from. fingerprint: of the data, see `jaxgmm._provenance.fingerprint`.
@@ -106,7 +106,13 @@ class Model:
             classification_log_likelihood=result.classification_log_likelihood - offset,
             restart_log_likelihoods=result.restart_log_likelihoods - offset,
         )
-        meta = {"seed": seed, "fingerprint": fingerprint, "status": result.status.name, "best_share": result.best_share}
+        meta: dict[str, Any] = {
+            "seed": seed,
+            "fingerprint": fingerprint,
+            "status": result.status.name,
+            "best_share": result.best_share,
+        }
+        meta |= {"diagnoses": [d.as_dict(columns) for d in result.diagnoses], "log_prior": result.log_prior}
         meta |= {name: getattr(in_data_units, name) for name in _FACTS}
         return replace(model, meta=meta | _origin())
 

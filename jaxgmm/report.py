@@ -16,6 +16,8 @@ WIDTH = 80
 # Components and columns shown; a summary should fit a screen, and the rest is in the JSON.
 MAX_COMPONENTS = 20
 MAX_FEATURES = 6
+# Degenerate components that get a line of their own.
+MAX_DIAGNOSES = 3
 
 _RULE = "-" * WIDTH
 _CELL = 9
@@ -51,6 +53,8 @@ def summary_dict(model: Model) -> dict[str, Any]:
         "message",
         "converged",
         "n_iter",
+        "diagnoses",
+        "remaining_gain",
         "best_share",
         "restart_log_likelihoods",
         "init",
@@ -142,6 +146,11 @@ def _facts(model: Model) -> list[str]:
     ]
     if meta.get("message"):
         lines += textwrap.wrap(f"status: {meta['message']}", WIDTH, subsequent_indent="        ")
+    diagnoses = meta.get("diagnoses") or []
+    for diagnosis in diagnoses[:MAX_DIAGNOSES]:
+        lines += textwrap.wrap(f"note: {diagnosis['text']}", WIDTH, subsequent_indent="      ")
+    if len(diagnoses) > MAX_DIAGNOSES:
+        lines.append(f"note: and {len(diagnoses) - MAX_DIAGNOSES} more: jaxgmm summary --json shows all")
     if (model.scale != 1).any():
         lines.append("fitted on standardized columns; all numbers here are in the units of the data")
     return lines

@@ -296,7 +296,7 @@ CALLS: dict[str, tuple[Callable[[], object], str]] = {
     "W201": (lambda: fitted_on("a", "b", "c").predict(X), "feature names"),
     "E152": (lambda: orphaned(), str(os.getpid())),
     "E413": (lambda: bomb(), "bomb.npz"),
-    "W307": (lambda: diagnosed(), "2 components"),
+    "W307": (lambda: diagnosed(), "component 2"),
     "W309": (lambda: stopped(), "good.npz"),
     "W308": (lambda: GaussianMixture(reg_covar=1.0, random_state=0).fit(X), "reg_covar=1"),
 }
@@ -311,7 +311,7 @@ def fitted_on(*names):
 def diagnosed():
     """What the shell says of a model whose fit found something, as a Python warning."""
     model = io.load("good.npz")
-    meta = {"status": "CONVERGED", "diagnoses": [{"component": 0}, {"component": 2}]}
+    meta = {"status": "CONVERGED", "diagnoses": [{"kind": "floor", "text": "component 2 rests on 3 rows"}]}
     console = Console(strict=True)
     fitting.warn_of_status(Model(params=model.params, meta=meta), console)
     assert console.close() == 4

@@ -130,10 +130,12 @@ def warn_of_status(model: Model, console: Console) -> None:
         left = model.n_components - len(empty)
         found = f"component {empty[0]} has lost all its rows"
         console.fault("W303", found, f"ask for {left} component{'s' * (left != 1)}")
-    n = len(model.meta.get("diagnoses") or ())
-    if n:
-        found = f"{n} component{'s are' if n > 1 else ' is'} degenerate"
-        console.fault("W307", found, "look at the diagnoses of the model, and ask for fewer components")
+    thin = [d for d in model.meta.get("diagnoses") or () if d["kind"] != "empty"]
+    for diagnosis in thin[: report.MAX_DIAGNOSES]:
+        console.fault("W307", diagnosis["text"], "ask for fewer components, or drop what does not vary")
+    if len(thin) > report.MAX_DIAGNOSES:
+        more = len(thin) - report.MAX_DIAGNOSES
+        console.fault("W307", f"{more} more components are degenerate", "jaxgmm summary --json lists them all")
 
 
 def in_data_units(result: SweepResult, scale: Any) -> SweepResult:

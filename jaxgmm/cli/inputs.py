@@ -30,7 +30,8 @@ class Scaled:
 
 def em_options(settings: Settings) -> dict[str, Any]:
     """What ``fit``, ``sweep`` and ``fit-many`` hand on to the library's functions under the same names."""
-    return {name: settings[name] for name in ("n_restarts", "init", "tol", "reg_covar", "max_iter")}
+    shared = ("n_restarts", "init", "tol", "tol_kind", "reg_covar", "reg_kind", "max_iter", "accelerate", "prior")
+    return {name: settings[name] for name in shared if name in settings}
 
 
 def seed_of(settings: Settings, console: Console) -> int:

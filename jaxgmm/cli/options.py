@@ -28,6 +28,10 @@ COVARIANCE_TYPES = ("full", "tied", "diag", "spherical", "tied_diag", "tied_sphe
 MCLUST_CODES = ("VVV", "EEE", "VVI", "VII", "EEI", "EII")
 INIT_METHODS = ("kmeans", "k-means++", "random", "random_from_data", "orthant")
 CRITERIA = ("bic", "aic", "icl", "silhouette")
+TOL_KINDS = ("change", "aitken")
+REG_KINDS = ("relative", "absolute")
+ACCELERATIONS = ("squarem", "anderson")
+PRIORS = ("default",)
 KERNELS = ("auto", "features", "whitening")
 
 # Generator -> the options it takes, beside `seed`.
@@ -112,12 +116,16 @@ _EM = (
     Option("n_restarts", Whole(1), "independent starts, of which the best is kept", DEFAULT_RESTARTS),
     Option("init", Choice(INIT_METHODS), "how EM starts: " + ", ".join(INIT_METHODS), "kmeans"),
     Option("tol", Number(), "stop when the log-likelihood changes by less than this, relatively", 1e-8),
-    Option("reg_covar", Number(), "added to the diagonal of every covariance", 1e-6),
+    Option("tol_kind", Choice(TOL_KINDS), "what tol bounds: the last change, or all still to gain (aitken)", "change"),
+    Option("reg_covar", Number(), "added to the diagonal of every covariance (default 1e-6; 0 with a prior)"),
+    Option("reg_kind", Choice(REG_KINDS), "its unit: the variance of each column, or data units squared", "relative"),
     Option("max_iter", Whole(0), "the largest number of iterations", 1000),
+    Option("accelerate", Choice(ACCELERATIONS), "extrapolate where EM creeps: squarem or anderson"),
     Option("keep_restarts", Whole(1), "after a short run only so many restarts go on (default: all)"),
     Option("kernel", Choice(KERNELS), "how densities are computed: auto, features (fast) or whitening", "auto"),
     _SEED,
 )
+_PRIOR = Option("prior", Choice(PRIORS), "default: that of mclust, which keeps covariances from collapsing")
 _CRITERION = Option("criterion", Choice(CRITERIA), "what chooses: bic, aic, icl or silhouette", "bic")
 _FORCE = Option("force", Switch(), "replace an output file that exists", False, group="output")
 _STRICT = Option(
@@ -147,6 +155,7 @@ FIT = Command(
         Option("n_components", Whole(1, metavar="K"), "number of Gaussians", None, ("-n", "--n-clusters")),
         Option("covariance_type", _SHAPES, "shape: " + ", ".join(COVARIANCE_TYPES), ["full"]),
         *_EM,
+        _PRIOR,
         _STRICT,
         Option("init_from", PathName(), "start from this model file"),
         Option("criterion", Choice(CRITERIA), "silhouette: print it too; the others are always printed", "bic"),
@@ -170,6 +179,7 @@ SWEEP = Command(
         Option("covariance_type", _SHAPES, "shapes to try: " + ", ".join(COVARIANCE_TYPES), ["full"]),
         _CRITERION,
         *_EM,
+        _PRIOR,
         _STRICT,
         _MODEL_OUT,
         _FORCE,

@@ -17,6 +17,7 @@ from jax import Array
 
 from jaxgmm import linalg
 from jaxgmm._numerics import PRECISION
+from jaxgmm._options import check_choice
 from jaxgmm._pytree import pytree, replace, static_field
 from jaxgmm.params import GMMParams
 from jaxgmm.unconstrained import FreeParams, constrain, unconstrain
@@ -30,6 +31,11 @@ CALM_GAIN = 1e-4
 FIRST_REACH = 4.0
 # Added to the normal equations of `anderson`, relative to their diagonal, by the size of a number in bytes.
 _RIDGE = {4: 1e-6, 8: 1e-12}
+
+
+def check_acceleration(name: str | None) -> str | None:
+    """A key of `MEMORY`, or None; `UsageError` names the nearest known."""
+    return None if name is None else check_choice(name, "accelerate", tuple(MEMORY))
 
 
 @pytree

@@ -11,19 +11,22 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
 from jaxgmm._compile import hot_jit
-from jaxgmm._numerics import FLOOR_FACTOR, singular_floor
+from jaxgmm._numerics import singular_floor
 from jaxgmm.data.rows import Rows
 from jaxgmm.density import predict
-from jaxgmm.params import GMMParams, factorize
+from jaxgmm.params import GMMParams
 from jaxgmm.steps import em_step
 
 # A column is named when its part in a direction is at least this share of the largest one.
 _NAMED = 0.3
+# A covariance is at the floor when an eigenvalue, in units of what reg_covar adds, is at most this.
+_AT_FLOOR = 1.5
+# What reg_covar adds is small when it is at most this part of the largest variance of a column.
+_SMALL_FLOOR = 0.01
 # Rows among which distinct ones are counted.
 _MAX_COUNTED = 20_000
 
@@ -66,11 +69,10 @@ class Diagnosis:
         link = " and" if ground else ""
         return f"{who} ({size}){ground}{link} becomes singular along {where}"
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self, names: Sequence[str] | None = None) -> dict[str, Any]:
         """Plain values, for JSON and model files, with the sentence as "text"."""
-        return {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self).items()} | {
-            "text": self.text()
-        }
+        plain = {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self).items()}
+        return plain | {"text": self.text(names)}
 
 
 def _rows(n_rows: int, n_distinct: int | None) -> str:
@@ -78,19 +80,6 @@ def _rows(n_rows: int, n_distinct: int | None) -> str:
     if n_distinct is None or n_distinct == n_rows:
         return counted
     return f"{counted}, {n_distinct} of them distinct"
-
-
-@jax.jit
-def at_floor(params: GMMParams, reg_covar: Array) -> Array:
-    """(L, K): which components of lanes of parameters are at the floor; reg_covar (D), in the same units."""
-
-    def one(p: GMMParams) -> Array:
-        factor = factorize(p).factor
-        conditional = p.family.conditional_variances(factor, p.n_components, p.n_features)
-        low = conditional < FLOOR_FACTOR * jnp.broadcast_to(reg_covar, conditional.shape)
-        return jnp.any(low | ~jnp.isfinite(conditional), axis=-1) & p.active
-
-    return jax.vmap(one)(params)
 
 
 _labels = hot_jit(predict)
@@ -110,22 +99,29 @@ def diagnose(
         Diagnosis(component=int(k), kind="empty", weight=0.0, n_rows=0, n_distinct=0)
         for k in np.flatnonzero(weights == 0)
     ]
-    floored = np.flatnonzero(_low(params, FLOOR_FACTOR * reg_covar) & (weights > 0))
-    kind = "floor"
+    # A floor that is not small beside the data is there to shrink, and says nothing of a component.
+    small = not rows.variances.any() or reg_covar.max() <= _SMALL_FLOOR * rows.variances.max()
+    low = _low(params, _AT_FLOOR * reg_covar) if small and reg_covar.any() else np.zeros(len(weights), bool)
+    floored = np.flatnonzero(low & (weights > 0))
+    kind, before = "floor", params
     if singular:
         after, _ = _next(params, rows.x, rows.weight, reg_covar=np.asarray(reg_covar, rows.dtype))
         shown = after if np.isfinite(np.asarray(after.covariances)).all() else params
-        own = np.asarray(params.family.variances(shown.covariances, shown.n_components, shown.n_features))
-        broken = np.flatnonzero(_low(shown, singular_floor(rows.n_features, rows.dtype) * _moments(shown, own)))
+        # By the size of the moments that they come from, as `is_sound` does.
+        moments = np.einsum("kii->ki", _matrices(shown)) + np.asarray(shown.means, np.float64) ** 2
+        broken = np.flatnonzero(_low(shown, singular_floor(rows.n_features, rows.dtype) * moments))
         if len(broken):
             params, floored, kind = shown, broken, "singular"
     if not len(floored):
         return tuple(found)
-    labels = np.asarray(_labels(params, rows.x))[: rows.n_samples]
+    # Rows are told by the last mixture that has densities.
+    telling = before if kind == "singular" else params
+    known = not _low(telling, np.zeros(rows.n_features)).any()
+    labels = np.asarray(_labels(telling, rows.x))[: rows.n_samples] if known else None
     used = np.asarray(rows.weight[: rows.n_samples]) > 0
     for k in floored if params.family.per_component else floored[:1]:
-        mine = np.flatnonzero((labels == k) & used)
-        counted = len(mine) <= _MAX_COUNTED
+        mine = np.flatnonzero((labels == k) & used) if labels is not None else np.empty(0, int)
+        counted = labels is not None and len(mine) <= _MAX_COUNTED
         value, columns = _thin_directions(params, int(k), reg_covar)
         found.append(
             Diagnosis(
@@ -134,7 +130,7 @@ def diagnose(
                 weight=float(weights[k]),
                 eigenvalue=value * rows.scale**2,
                 columns=columns,
-                n_rows=len(mine),
+                n_rows=len(mine) if labels is not None else None,
                 n_distinct=len(np.unique(np.asarray(rows.x[mine]), axis=0)) if counted else None,
                 since=int(since[k]) if since is not None and since[k] >= 0 else None,
             )
@@ -142,14 +138,13 @@ def diagnose(
     return tuple(sorted(found, key=lambda d: -1 if d.component is None else d.component))
 
 
+@jax.jit
+def _full(params: GMMParams) -> Array:
+    return params.family.to_full(params.covariances, params.n_components, params.n_features)
+
+
 def _matrices(params: GMMParams) -> np.ndarray:
-    full = params.family.to_full(jnp.asarray(params.covariances), params.n_components, params.n_features)
-    return np.asarray(full, np.float64)
-
-
-def _moments(params: GMMParams, variances: np.ndarray) -> np.ndarray:
-    """Second moments about 0 (K, D), by which rounding in a covariance is measured."""
-    return variances + np.asarray(params.means, np.float64) ** 2
+    return np.asarray(_full(params), np.float64)
 
 
 def _low(params: GMMParams, floor: np.ndarray) -> np.ndarray:
@@ -166,7 +161,7 @@ def _thin_directions(params: GMMParams, k: int, reg_covar: np.ndarray) -> tuple[
     if not np.isfinite(covariance).all():
         return 0.0, tuple(range(len(covariance)))
     variances = np.diag(covariance)
-    still = variances <= FLOOR_FACTOR * reg_covar
+    still = variances <= _AT_FLOOR * reg_covar
     if not still.any():
         # In units of the spread, so that a column of small numbers is not taken for a thin one.
         deviation = np.sqrt(np.where(variances > 0, variances, 1.0))

@@ -69,7 +69,7 @@ class LanesResult:
 
 
 @partial(jax.jit, static_argnames="accelerate")
-def _start(params: GMMParams, *, accelerate: str | None) -> EMState:
+def _start(params: GMMParams, *, accelerate: str | None = None) -> EMState:
     return jax.vmap(lambda start: init_state(start, params.means.dtype, accelerate))(params)
 
 

@@ -69,7 +69,7 @@ def chunk_sets(n_rows: int, n_features: int, itemsize: int, per_set: int) -> int
     return max(1, min(scale * CHUNK_TASKS // per_set, CHUNK_BYTES // (n_rows * n_features * itemsize)))
 
 
-@partial(hot_jit, static_argnames=("n_restarts", "slots", "method", "covariance_type", "kernel"))
+@partial(hot_jit, static_argnames=("n_restarts", "slots", "method", "covariance_type", "kernel", "accelerate"))
 def run_chunk(
     x: Array,
     weight: Array,
@@ -85,6 +85,7 @@ def run_chunk(
     method: str,
     covariance_type: str,
     kernel: str,
+    accelerate: str | None,
 ) -> EMState:
     """Fit the first `n_sets` of C data sets, each with every mask and restart, for a turn of `limit` iterations.
 
@@ -117,7 +118,7 @@ def run_chunk(
         )
 
     starts = jax.lax.fori_loop(0, -(-n_tasks // slots), begin, starts)
-    states = jax.vmap(lambda start: init_state(start, x.dtype))(starts)
+    states = jax.vmap(lambda start: init_state(start, x.dtype, accelerate))(starts)
     tasks = jnp.arange(room, dtype=jnp.int32)
     return _turn(states, tasks, n_tasks, x, weight, options, limit, per_set=per_set, slots=slots, kernel=kernel)
 
@@ -172,6 +173,7 @@ def fit_sets(
     key: Array,
     n_restarts: int,
     options: EMOptions,
+    accelerate: str | None,
 ) -> tuple[Outcome, np.ndarray]:
     """Fit the `members` of the sets with every mask (J, K) and restart, on all cores.
 
@@ -189,6 +191,7 @@ def fit_sets(
         n_restarts=n_restarts,
         method=init,
         covariance_type=covariance_type,
+        accelerate=accelerate,
     )
     outcome = _nothing(shape, n_components, n_features, covariance_type, sets.dtype)
     sizes = buckets(sets.n_samples[members])
