@@ -209,6 +209,8 @@ def overview() -> str:
         "Compiled programs are kept in ~/.cache/jaxgmm for the next run; the variable",
         "JAXGMM_CACHE_DIR names another directory, or off.",
         "",
-        "Exit codes: 0 done, 1 no usable fit, 2 usage, 3 data, 130 interrupted.",
+        "Ctrl-C ends a fit and keeps the best so far; once more, and it ends at once.",
+        "Exit codes: 0 done, 1 no usable fit, 2 usage, 3 data, 130 interrupted,",
+        "143 terminated.",
     ]
     return "\n".join(lines) + "\n"
