@@ -261,6 +261,7 @@ def test_claims_of_size_allocate_nothing(tmp_path, model):
     assert len(lines) == 2 * len(names)
     assert all(line.startswith("refused") for line in lines), done.stdout
     assert "would unpack to 2.68e+08 bytes" in lines[-3]
+    assert "claims more than the whole file holds" in lines[-2]
     assert not done.stderr
 
 

@@ -85,6 +85,8 @@ def test_an_interrupted_lane_is_one_with_fewer_iterations(problem, constants, mo
         cut = run(problem)
     stopped = cut.status == Status.INTERRUPTED
     assert stopped.any()
+    # What a call has done is not lost when it is cut.
+    assert looks < (9 if way else 40) or cut.n_iter.max() > 1
     for i in range(len(stopped)):
         if not np.isfinite(cut.log_likelihood[i]):
             assert cut.n_iter[i] == 0
@@ -139,7 +141,8 @@ def test_whenever_it_is_interrupted_there_is_a_model_or_a_sentence(small, consta
 
 @pytest.mark.parametrize("turn", [1.0, 1e9])
 def test_turns_of_many_sets_change_no_bit(small, monkeypatch, turn):
-    sets = [small.x[i : i + 100] for i in range(0, 100, 20)]
+    # The last take longest, so that the places of those that go on change.
+    sets = [small.x[i : i + 100] for i in range(80, -1, -20)]
     monkeypatch.setattr(chunks, "TURN_FLOPS", np.inf)
     whole = jaxgmm.fit_many(sets, 3, key=0)
     monkeypatch.setattr(chunks, "TURN_FLOPS", turn)

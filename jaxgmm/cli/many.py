@@ -40,7 +40,7 @@ def fit_many(settings: Settings, console: Console) -> int:
             **inputs.em_options(settings),
         )
         names = [table.label_names[label] if table.label_names else label for label in result.keys]
-        _complain(result, names, console)
+        _complain(result, names, console, interrupted=bool(wish.exit_code))
         rows = [
             {"group": name} | {k: v for k, v in row.items() if k != "set"}
             for name, row in zip(names, result.table(), strict=True)
@@ -61,7 +61,7 @@ def fit_many(settings: Settings, console: Console) -> int:
     return wish.exit_code
 
 
-def _complain(result: ManyResult, names: list[Any], console: Console) -> None:
+def _complain(result: ManyResult, names: list[Any], console: Console, *, interrupted: bool) -> None:
     """Say how many groups have no fit, or one that did not converge; nothing to keep is an error."""
     failed = np.flatnonzero(~result.fitted)
     if len(failed):
@@ -83,7 +83,7 @@ def _complain(result: ManyResult, names: list[Any], console: Console) -> None:
         )
         console.fault("W303", found, "ask for fewer components")
     open_ = int(np.sum(result.fitted & ~result.converged))
-    if open_:
+    if open_ and not interrupted:
         console.fault(
             "W301", f"{open_} of {len(names)} fits did not converge", "see the column status, raise --max-iter or --tol"
         )

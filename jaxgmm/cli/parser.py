@@ -217,7 +217,9 @@ def overview() -> str:
         "Compiled programs are kept in ~/.cache/jaxgmm for the next run; the variable",
         "JAXGMM_CACHE_DIR names another directory, or off.",
         "",
+        "Ctrl-C ends a fit and keeps the best so far; once more, and it ends at once.",
         "Exit codes: 0 done, 1 no usable fit, 2 usage, 3 data, 4 refused by --strict,",
-        "130 interrupted. jaxgmm errors CODE explains the code of an error or a warning.",
+        "130 interrupted, 143 terminated. jaxgmm errors CODE explains the code of an",
+        "error or a warning.",
     ]
     return "\n".join(lines) + "\n"
