@@ -25,7 +25,13 @@ _HOME = {
     "EMState": "em.loop",
     "run_em": "em.loop",
     "GMMParams": "params",
+    "Prior": "prior",
+    "default_prior": "prior",
+    "Diagnosis": "em.diagnosis",
     "SuffStats": "stats",
+    "FreeParams": "unconstrained",
+    "constrain": "unconstrained",
+    "unconstrain": "unconstrained",
     "COVARIANCE_TYPES": "covariance",
     "INIT_METHODS": "init",
     "make_params": "init.given",
@@ -143,4 +149,6 @@ if TYPE_CHECKING:
     from jaxgmm.many import ManyResult as ManyResult, fit_many as fit_many
     from jaxgmm.model import Model as Model
     from jaxgmm.params import GMMParams as GMMParams
+    from jaxgmm.prior import Prior as Prior, default_prior as default_prior
     from jaxgmm.stats import SuffStats as SuffStats
+    from jaxgmm.unconstrained import FreeParams as FreeParams, constrain as constrain, unconstrain as unconstrain

@@ -247,14 +247,11 @@ def _stop_code(
     stats = dataclasses.replace(fresh, log_likelihood=jnp.float32(after), weight_sum=jnp.float32(N))
     options = EMOptions(tol=tol, reg_covar=reg_covar, max_iter=max_iter, aitken=jnp.asarray(aitken))
     noise = noise_level(stats.log_likelihood, stats.weight_sum)
-    change, last = jnp.float32(after - before), jnp.float32(last)
-    return Status(
-        int(
-            loop._stop_code(
-                change, last, jnp.float32(gain), jnp.asarray(bold), jnp.int32(n_iter + 1), stats, noise, options
-            )
-        )
-    )
+    change = jnp.float32(after - before)
+    left = loop._still_to_gain(change, jnp.float32(last))
+    n_iter = jnp.int32(n_iter + 1)
+    code = loop._stop_code(change, left, jnp.float32(gain), jnp.asarray(bold), n_iter, stats, noise, options)
+    return Status(int(code))
 
 
 def test_every_stop_code():

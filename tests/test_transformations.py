@@ -184,5 +184,7 @@ def test_float64_inside_the_callers_64_bit_program(small):
         assert found.dtype == np.float64
         np.testing.assert_allclose(found, jaxgmm.log_prob(PARAMS, small.x), rtol=tolerance(np.float64, 100))
         assert_params_close(
-            state.best_params, jaxgmm.fit(small.x, K, init=PARAMS, max_iter=2, reg_kind="absolute").params, tolerance(np.float64, 1000)
+            state.best_params,
+            jaxgmm.fit(small.x, K, init=PARAMS, max_iter=2, reg_kind="absolute").params,
+            tolerance(np.float64, 1000),
         )

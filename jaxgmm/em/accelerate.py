@@ -1,9 +1,10 @@
 """Bold proposals: where the EM map is heading, guessed from its last steps on unconstrained parameters.
 
 With g the EM map and f(θ) = g(θ) − θ, a fixed point has f = 0. `squarem` takes every second step along
-θ − 2α f + α² v, v the change of f, α = −|f| / |v| (Varadhan and Roland 2008, scheme S3). `anderson` takes the
-combination of the last points whose combined f is smallest (Walker and Ni 2011; restarted and regularised as in
-Henderson and Varadhan 2019). The loop takes a proposal only if it does not lower the objective, and otherwise g(θ).
+θ − 2α f + α² v, v the change of f, α = −|f| / |v| (Varadhan and Roland 2008, scheme S3). `anderson` begins so as well;
+while that goes well it takes the combination of the last points whose combined f is smallest (Walker and Ni 2011,
+restarted as in Henderson and Varadhan 2019). The loop takes a proposal only if it does not lower the objective, and
+otherwise g(θ).
 """
 
 from __future__ import annotations
@@ -42,8 +43,8 @@ def check_acceleration(name: str | None) -> str | None:
 class Memory:
     """Earlier points of one lane and their residuals, the latest first (leading axis M of every leaf).
 
-    count: how many are known. plain: the next step must be g(θ) itself. reach: the largest |α| of `squarem`.
-    method: a key of `MEMORY`, static.
+    count: how many are known. plain: the next step must be g(θ) itself. reach: the largest |α| of `squarem`. rate: the
+    largest by which residuals have shrunk from step to step, NaN if not known. method: a key of `MEMORY`, static.
     """
 
     points: FreeParams
@@ -51,6 +52,7 @@ class Memory:
     count: Array
     plain: Array
     reach: Array
+    rate: Array
     method: str = static_field()
 
 
@@ -66,6 +68,7 @@ def empty_memory(params: GMMParams, dtype: Any, method: str) -> Memory:
         count=jnp.zeros((), jnp.int32),
         plain=jnp.asarray(False),
         reach=jnp.full((), FIRST_REACH, dtype),
+        rate=jnp.full((), jnp.nan, dtype),
         method=method,
     )
 
@@ -80,7 +83,13 @@ def propose_boldly(
     active = update.active & params.active
     point, target = _masked(unconstrain(params), active), _masked(unconstrain(update), active)
     residual = jax.tree.map(jnp.subtract, target, point)
-    guess = (_squarem if memory.method == "squarem" else _anderson)(memory, point, residual, _metric(params))
+    metric, alone = _metric(params), memory.count == 1
+    step = _step_length(memory, residual, metric)
+    guess = _squarem(memory, residual, jnp.clip(step, 1.0, memory.reach))
+    if memory.method == "anderson":
+        # Two points tell a rate, which squarem makes more of.
+        several = _anderson(memory, point, residual, metric)
+        guess = jax.tree.map(partial(jnp.where, alone), guess, several)
     finite = jax.tree.reduce(jnp.logical_and, jax.tree.map(lambda a: jnp.all(jnp.isfinite(a)), guess))
     bold = finite & (memory.count > 0) & ~memory.plain & ~(gain > CALM_GAIN)
     proposed = constrain(replace(guess, logits=jnp.where(active, guess.logits, -jnp.inf)))
@@ -92,7 +101,9 @@ def propose_boldly(
         # What squarem extrapolates along is a plain step, so a bold one leaves nothing to remember.
         count=jnp.where(bold, 0, count) if memory.method == "squarem" else count,
         plain=jnp.asarray(False),
-        reach=jnp.where(bold, 2.0 * memory.reach, memory.reach),
+        reach=jnp.where(bold & alone, 2.0 * memory.reach, memory.reach),
+        # After a leap what moves fast comes first, so the slowest rate that was seen counts.
+        rate=jnp.where(alone, jnp.fmax(memory.rate, 1.0 - 1.0 / step), memory.rate),
     )
     return jax.tree.map(partial(jnp.where, bold), proposed, update), after, bold
 
@@ -103,7 +114,7 @@ def forget(memory: Memory) -> Memory:
         memory,
         count=jnp.zeros_like(memory.count),
         plain=jnp.ones_like(memory.plain),
-        reach=jnp.maximum(0.25 * memory.reach, 1.0),
+        reach=jnp.where(memory.count == 1, jnp.maximum(0.25 * memory.reach, 1.0), memory.reach),
     )
 
 
@@ -140,14 +151,21 @@ def _dot(a: FreeParams, b: FreeParams) -> Array:
     return jax.tree.reduce(jnp.add, jax.tree.map(lambda x, y: jnp.vdot(x, y, precision=PRECISION), a, b))
 
 
-def _squarem(memory: Memory, point: FreeParams, residual: FreeParams, metric: FreeParams) -> FreeParams:
-    """θ₀ − 2α f₀ + α² (f − f₀) from the point θ₀ before, of which `point` is the image."""
+def _step_length(memory: Memory, residual: FreeParams, metric: FreeParams) -> Array:
+    """|α| = |f₀| / |f − f₀|, which is 1 / (1 − λ) where residuals shrink by λ."""
     first = jax.tree.map(lambda a: a[0], memory.residuals)
-    turned = jax.tree.map(jnp.subtract, residual, first)
-    moved, bent = _weighed(metric, first), _weighed(metric, turned)
-    # At least as far as two plain steps.
-    step = jnp.clip(jnp.sqrt(_dot(moved, moved) / _dot(bent, bent)), 1.0, memory.reach)
-    return jax.tree.map(lambda at, f, v: at[0] + 2.0 * step * f + step * step * v, memory.points, first, turned)
+    moved, bent = _weighed(metric, first), _weighed(metric, jax.tree.map(jnp.subtract, residual, first))
+    return jnp.sqrt(_dot(moved, moved) / _dot(bent, bent))
+
+
+def _squarem(memory: Memory, residual: FreeParams, step: Array) -> FreeParams:
+    """θ₀ + 2 |α| f₀ + α² (f − f₀) from the point θ₀ before, of which the present one is the image."""
+    return jax.tree.map(
+        lambda at, first, now: at[0] + 2.0 * step * first[0] + step * step * (now - first[0]),
+        memory.points,
+        memory.residuals,
+        residual,
+    )
 
 
 def _anderson(memory: Memory, point: FreeParams, residual: FreeParams, metric: FreeParams) -> FreeParams:

@@ -155,13 +155,15 @@ def _unseen_gain(old: GMMParams, new: GMMParams, factors: Factors, resp_sum: Arr
     return jnp.sum(jnp.where(used, parts, 0.0))
 
 
-def _still_to_gain(change: Array, before: Array) -> Array:
+def _still_to_gain(change: Array, before: Array, rate: Array | float = 0.0) -> Array:
     """What the objective will still gain if every change is the same part of the one before (Aitken); inf if unknown.
 
-    McLachlan and Krishnan 2008, section 4.9. `before`: the change before, NaN if there is none to compare with.
+    McLachlan and Krishnan 2008, section 4.9. before: the change before, NaN if there is none to compare with. rate: by
+    which the way to go is known to shrink in a step; the gain shrinks by its square, or more slowly. After a leap the
+    first changes shrink fast and say little.
     """
-    ratio = safe_divide(change, before)
-    known = (ratio > 0) & (ratio < 1) & jnp.isfinite(before)
+    ratio = jnp.maximum(safe_divide(change, before), rate * rate)
+    known = (change > 0) & (ratio > 0) & (ratio < 1) & jnp.isfinite(before)
     return jnp.where(known, change * ratio / jnp.where(known, 1 - ratio, 1.0), jnp.inf)
 
 
@@ -173,7 +175,7 @@ def _wanted(stats: SuffStats, options: EMOptions) -> Array:
 
 def _stop_code(
     change: Array,
-    before: Array,
+    left: Array,
     gain: Array,
     bold: Array,
     n_iter: Array,
@@ -183,15 +185,15 @@ def _stop_code(
 ) -> Array:
     """CONVERGED, DECREASED, MAX_ITER or RUNNING after a sound iteration, the `n_iter`-th.
 
-    change: of the objective, which shows nothing below `noise`; before: the change before, NaN if that does not
-    compare. gain: what the movement of the parameters says was gained, less what rounding moves them; 0 where that is
-    not asked for. bold: only a plain step tells how much EM still moves.
+    change: of the objective, which shows nothing below `noise`; left: what it is estimated to gain still. gain: what
+    the movement of the parameters says was gained, less what rounding moves them; 0 where that is not asked for. bold:
+    only a plain step tells how much EM still moves.
     """
     wanted = _wanted(stats, options)
     # With tol 0 the objective standing still is all that can be asked for.
     still = (jnp.abs(change) <= noise) & ((gain <= wanted) | (wanted == 0))
     # The change from a fresh lane's -inf is +inf: never converged.
-    size = jnp.where(options.aitken, _still_to_gain(change, before), jnp.abs(change))
+    size = jnp.where(options.aitken, left, jnp.abs(change))
     converged = jnp.where(wanted > noise, (size <= wanted) | (options.aitken & still), still) & ~bold
     # With reg_covar > 0 the update maximises another function, so a fall is no fault.
     decreased = (change < -DECREASE_FACTOR * noise) & jnp.all(options.reg_covar == 0)
@@ -255,7 +257,9 @@ def settle(state: EMState, proposal: Proposal, stats: SuffStats, options: EMOpti
     if single:
         rounding = stats.weight_sum * jnp.maximum(jitter(size), RESOLVED_GAIN)
         gain = _unseen_gain(state.params, params, factors, state.stats.resp_sum) - rounding
-    code = _stop_code(change, state.gain, gain, bold, n_iter, stats, noise, options)
+    rate = 0.0 if proposal.memory is None else proposal.memory.rate
+    left = _still_to_gain(change, state.gain, rate)
+    code = _stop_code(change, left, gain, bold, n_iter, stats, noise, options)
     # Within rounding the later state is the better one: it is closer to the fixed point.
     better = sound & (log_likelihood + penalty > state.best_log_likelihood + state.best_penalty - noise)
     moved = EMState(
@@ -278,7 +282,7 @@ def settle(state: EMState, proposal: Proposal, stats: SuffStats, options: EMOpti
         return keep_if(sound, moved, stopped)
     # A plain step has to confirm that there is nothing more to gain.
     slow = jnp.abs(change) <= jnp.maximum(_wanted(stats, options), noise)
-    unknown = options.aitken & ~jnp.isfinite(_still_to_gain(change, state.gain))
+    unknown = options.aitken & ~jnp.isfinite(left)
     moved = replace(moved, memory=replace(moved.memory, plain=moved.memory.plain | (slow & (bold | unknown))))
     refused = bold & (~sound | (change < -noise))
     going_on = jnp.where(n_iter >= options.max_iter, Status.MAX_ITER, Status.RUNNING).astype(jnp.int32)

@@ -13,7 +13,7 @@ import numpy as np
 from jaxgmm import _interrupt
 from jaxgmm._interrupt import Interrupted
 from jaxgmm._numerics import next_power_of_two
-from jaxgmm._options import EMOptions
+from jaxgmm._options import EMOptions, em_options
 from jaxgmm._pytree import replace, take
 from jaxgmm._status import FitError, Status, cause, cure
 from jaxgmm.data.rows import Rows
@@ -256,8 +256,10 @@ def fit_rows(
         inside = replace(rows.options(options), prior=prior)
         if isinstance(init, str) and keys is not None:
             active = np.arange(padded) < np.asarray(counts)[:, None]
+            # Starts know nothing of a prior, so they have a floor of their own.
+            floor = inside.reg_covar if prior is None else rows.options(em_options(rows.dtype)).reg_covar
             try:
-                starts = random_starts(rows, keys, active, init, covariance_type, inside.reg_covar)
+                starts = random_starts(rows, keys, active, init, covariance_type, floor)
             except Interrupted as stop:
                 results |= dict.fromkeys(counts, stop)
                 continue

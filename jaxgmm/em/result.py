@@ -87,13 +87,13 @@ class FitResult:
     def remaining_gain(self) -> float:
         """What the objective would still gain if every change were the same part of the one before (Aitken).
 
-        From the last three plain steps of the history; 0 where the last change is rounding, inf where three steps do
-        not tell. McLachlan and Krishnan 2008, section 4.9.
+        From the last three entries of the history, so for plain EM only; 0 where the last change is rounding, inf where
+        they do not tell. McLachlan and Krishnan 2008, section 4.9.
         """
         if len(self.history) < 3:
             return float("inf")
         before, last = np.diff(self.history[-3:].astype(np.float64))
-        if abs(last) <= 8 * np.finfo(self.history.dtype).eps * (self.weight_sum + abs(self.history[-1])):
+        if abs(last) <= 64 * np.finfo(self.history.dtype).eps * (self.weight_sum + abs(self.history[-1])):
             return 0.0
         ratio = last / before if before > 0 else np.inf
         return float(last * ratio / (1.0 - ratio)) if 0 < ratio < 1 else float("inf")

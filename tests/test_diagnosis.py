@@ -1,0 +1,129 @@
+"""Degenerate components: named, with the rows and columns that they rest on, and only where they are."""
+
+import numpy as np
+import pytest
+
+import jaxgmm
+from jaxgmm import FitError, Model
+from jaxgmm.report import summary_text
+from tests.helpers import D, K, params_of, start
+
+
+def with_equal_rows(small, n_equal=4):
+    return np.concatenate([small.x, np.full((n_equal, D), 40.0)])
+
+
+def test_sound_fits_have_no_diagnosis(small, family, dtype):
+    result = jaxgmm.fit(small.x.astype(dtype), K, covariance_type=family, init=start(family), max_iter=50)
+    assert result.diagnoses == ()
+    assert not result.degenerate
+
+
+def test_equal_rows_are_counted(small, dtype):
+    for family in ("full", "diag", "spherical"):
+        x = with_equal_rows(small).astype(dtype)
+        result = jaxgmm.fit(x, K + 1, covariance_type=family, key=0, n_restarts=4)
+        (found,) = result.diagnoses
+        weights = np.asarray(result.params.weights)
+        assert weights[found.component] == pytest.approx(4 / len(x), rel=1e-3)
+        assert (found.kind, found.n_rows, found.n_distinct, found.columns) == ("floor", 4, 1, (0, 1, 2))
+        assert found.weight == pytest.approx(weights[found.component])
+        text = found.text(["a", "b", "c"])
+        assert f"component {found.component}" in text
+        assert "4 rows, 1 of them distinct" in text
+        assert "columns a, b, c" in text
+
+
+def test_the_iteration_in_which_it_came_about(small):
+    x = with_equal_rows(small)
+    init = jaxgmm.params_from_means(x, np.vstack([start("full").means, np.full(D, 30.0)]))
+    wide = params_of((init.weights, init.means, np.tile(9.0 * np.eye(D), (K + 1, 1, 1))), "full")
+
+    def fit(max_iter):
+        return jaxgmm.fit(x, K + 1, init=wide, max_iter=max_iter, tol=1e-10)
+
+    (found,) = fit(200).diagnoses
+    assert found.component == K
+    assert found.since is not None
+    assert 0 < found.since <= 10
+    assert not fit(found.since - 1).degenerate
+    assert fit(found.since).degenerate
+
+
+def test_columns_that_repeat_or_stand_still_are_named(small):
+    repeated = np.column_stack([small.x, small.x[:, 1]])
+    for result in (jaxgmm.fit(repeated, 2, key=0), jaxgmm.fit(repeated * 1e-6, 2, key=0)):
+        assert [d.columns for d in result.diagnoses] == [(1, 3), (1, 3)]
+    still = small.x.copy()
+    still[:, 2] = 1e6
+    for family in ("full", "diag", "tied", "tied_diag"):
+        result = jaxgmm.fit(still, 2, covariance_type=family, key=0)
+        assert {d.columns for d in result.diagnoses} == {(2,)}
+        shared = family.startswith("tied")
+        assert [d.component for d in result.diagnoses] == ([None] if shared else [0, 1])
+        assert result.converged
+
+
+def test_more_components_than_distinct_rows(small):
+    x = np.repeat(small.x[:2], 10, axis=0)
+    result = jaxgmm.fit(x, 4, key=0, n_restarts=2)
+    assert {d.component for d in result.diagnoses} == {0, 1, 2, 3}
+    assert sum(d.kind == "empty" for d in result.diagnoses) == len(result.empty_components)
+    assert np.isfinite(result.params.covariances).all()
+
+
+def test_without_a_floor_the_error_names_the_component(small):
+    repeated = np.column_stack([small.x, small.x[:, 1]])
+    with pytest.raises(FitError, match=r"component 0 \(weight 0\.\d+, smallest eigenvalue .*columns 1, 3"):
+        jaxgmm.fit(repeated, 2, key=0, reg_covar=0.0)
+    x = with_equal_rows(small)
+    init = jaxgmm.params_from_means(x, np.vstack([start("full").means, np.full(D, 30.0)]))
+    wide = params_of((init.weights, init.means, np.tile(9.0 * np.eye(D), (K + 1, 1, 1))), "full")
+    # One that becomes singular on the way: the state before it is returned, and says so.
+    result = jaxgmm.fit(x, K + 1, init=wide, reg_covar=0.0)
+    assert result.status.name == "SINGULAR"
+    (found,) = result.diagnoses
+    assert (found.component, found.kind, found.n_rows, found.n_distinct) == (K, "singular", 4, 1)
+
+
+def test_a_floor_that_is_meant_to_shrink_is_no_degeneracy(small):
+    assert not jaxgmm.fit(small.x, K, key=0, reg_covar=0.5).degenerate
+
+
+def test_a_model_keeps_its_diagnoses(small, tmp_path):
+    result = jaxgmm.fit(with_equal_rows(small), K + 1, key=0, n_restarts=4)
+    model = Model.from_fit(result, columns=["a", "b", "c"])
+    jaxgmm.save(tmp_path / "m.npz", model)
+    (kept,) = jaxgmm.load(tmp_path / "m.npz").meta["diagnoses"]
+    assert kept["component"] == result.diagnoses[0].component
+    assert "columns a, b, c" in kept["text"]
+    assert "note: component" in summary_text(model)
+
+
+# The floor itself
+
+
+def test_a_relative_floor_follows_the_units_of_each_column(small, family):
+    units = np.array([1e-6, 1.0, 1e6]) if "spherical" not in family else np.full(D, 1e-6)
+    labels = small.labels
+    plain, scaled = (
+        jaxgmm.params_from_labels(small.x * u, labels, covariance_type=family, reg_covar=0.1)
+        for u in (np.ones(D), units)
+    )
+    outer = {"full": np.outer(units, units), "tied": np.outer(units, units), "diag": units**2, "tied_diag": units**2}
+    factor = outer.get(family, units[0] ** 2)
+    np.testing.assert_allclose(scaled.covariances, plain.covariances * factor, rtol=1e-9)
+    bare = jaxgmm.params_from_labels(small.x, labels, covariance_type=family, reg_covar=0.0)
+    variances = small.x.var(axis=0)
+    added = np.asarray(plain.covariances - bare.covariances)
+    wanted = {"full": np.diag(variances), "tied": np.diag(variances), "diag": variances, "tied_diag": variances}
+    np.testing.assert_allclose(
+        added, np.broadcast_to(0.1 * wanted.get(family, variances.mean()), added.shape), rtol=1e-7, atol=1e-9
+    )
+
+
+def test_an_absolute_floor_is_added_as_it_is(small):
+    bare, floored = (
+        jaxgmm.params_from_labels(small.x, small.labels, reg_covar=r, reg_kind="absolute") for r in (0.0, 0.25)
+    )
+    np.testing.assert_allclose(floored.covariances - bare.covariances, np.tile(0.25 * np.eye(D), (K, 1, 1)), atol=1e-12)
