@@ -94,6 +94,11 @@ def check_choice(value: Any, name: str, choices: Sequence[str]) -> str:
     return str(value)
 
 
+def vary(variances: Any, resolution: Any) -> Any:
+    """Which features vary by more than rounding, whose size is `resolution`."""
+    return variances > (8.0 * resolution) ** 2
+
+
 def floor_by_feature(options: EMOptions, variances: Any, resolution: Any, scale: float = 1.0) -> np.ndarray:
     """What is added to covariance diagonals of z = x / scale, (..., D), for features of z with these variances.
 
@@ -103,7 +108,7 @@ def floor_by_feature(options: EMOptions, variances: Any, resolution: Any, scale:
     unit = 1.0 / scale / scale
     if not options.relative:
         return np.full(np.shape(variances), float(options.reg_covar) * unit)
-    varies = variances > (8.0 * resolution) ** 2
+    varies = vary(variances, resolution)
     n_varying = np.maximum(np.sum(varies, axis=-1, keepdims=True), 1)
     typical = np.sum(np.where(varies, variances, 0.0), axis=-1, keepdims=True) / n_varying
     typical = np.where(varies.any(axis=-1, keepdims=True), typical, unit)

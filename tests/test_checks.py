@@ -96,13 +96,13 @@ def test_large_finite_numbers_are_not_infinite(small):
 def test_the_largest_numbers_end_as_an_error_in_words(size):
     """Their squares overflow, the power of two above them, and the difference of two of them."""
     for x in ([[size, -size]] * 4 + [[-size, size]] * 2, [[size, size]] * 3 + [[-size, size]] * 3):
-        with pytest.raises(FitError, match="no start gave a usable model"):
+        with pytest.raises(FitError, match=r"no start gave a usable model|do not fit into float64"):
             jaxgmm.fit(x, 2, key=0)
 
 
 def test_the_largest_numbers_of_single_precision_end_as_an_error_in_words():
     x = np.random.default_rng(0).choice(np.array([-3e38, 3e38], np.float32), (20, 2))
-    with pytest.raises(FitError, match="no start gave a usable model"):
+    with pytest.raises(FitError, match="do not fit into float32"):
         jaxgmm.fit(x, 2, key=0)
 
 

@@ -191,8 +191,10 @@ def confirm_draws(params: GMMParams, x: np.ndarray, labels: np.ndarray) -> None:
 # When an error is fair
 
 
-def reasons(x: np.ndarray, weight: np.ndarray, n_components: int, reg_covar: float) -> set[type[Exception]]:
-    """The errors that this table (N, D) may end in."""
+def reasons(
+    x: np.ndarray, weight: np.ndarray, n_components: int, reg_covar: float, *, relative: bool = True
+) -> set[type[Exception]]:
+    """The errors that this table (N, D) may end in. relative: reg_covar is in units of the variances."""
     found: set[type[Exception]] = set()
     if not np.isfinite(x).all() or np.count_nonzero(weight) < n_components:
         found.add(jaxgmm.DataError)
@@ -200,7 +202,10 @@ def reasons(x: np.ndarray, weight: np.ndarray, n_components: int, reg_covar: flo
         info, rows = np.finfo(x.dtype), x[weight > 0].astype(extended.Wide)
         # A mean in double precision is off by so much, and rows that are all equal lie about it.
         reach = np.abs(x.astype(extended.Wide) - rows.mean(axis=0)).max() + 2 * EPS * np.abs(x).max()
-        if reach**2 > info.max * 1e-3 or reg_covar <= math.sqrt(info.eps) * reach**2:
+        floor = reg_covar * reach**2 if relative else reg_covar
+        unseen = reg_covar <= math.sqrt(info.eps) if relative else reg_covar <= math.sqrt(info.eps) * reach**2
+        # Too large, too small to be squared, or without a floor that the precision can see.
+        if reach**2 > info.max * 1e-3 or 0 < floor < info.tiny * 1e12 or unseen:
             found.add(FitError)
     return found
 
@@ -303,6 +308,7 @@ def test_any_rows_are_scored_by_any_sound_mixture(shape, recipe, single):
 def fitted(model: GaussianMixture, table: Any, sample_weight: Any) -> GaussianMixture:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Best performing initialization did not converge")
+        warnings.filterwarnings("ignore", message="reg_covar=.* is more than a thousandth")
         return model.fit(table, sample_weight=sample_weight)
 
 
@@ -316,7 +322,7 @@ def test_the_drop_in_is_confirmed_or_refuses_with_a_value_error(case):
     found = attempt(lambda: fitted(model, table, sample_weight), ValueError, TypeError)
     if isinstance(found, Exception):
         assert len(str(found)) > 20
-        assert reasons(x, weight, n_components, model.reg_covar) or len(x) < 2, found
+        assert reasons(x, weight, n_components, model.reg_covar, relative=False) or len(x) < 2, found
         return
     confirm_model(model.result_.params, x, weight > 0)
     # As in scikit-learn, half precision is computed in double.

@@ -17,7 +17,7 @@ import jax
 import numpy as np
 
 from jaxgmm._numerics import eps, row_bucket
-from jaxgmm._options import EMOptions, floor_by_feature
+from jaxgmm._options import EMOptions, floor_by_feature, vary
 from jaxgmm._pytree import replace
 
 # Rows converted at a time, so that the double-precision copy stays small.
@@ -56,6 +56,11 @@ class Rows:
     def n_features(self) -> int:
         """D."""
         return int(self.x.shape[1])
+
+    @property
+    def varying(self) -> np.ndarray:
+        """(D) which columns vary by more than rounding."""
+        return vary(self.variances, self.resolution)
 
     def covariance(self) -> np.ndarray:
         """(D, D) weighted covariance of z in float64."""

@@ -18,7 +18,7 @@ from jaxgmm._compile import hot_jit
 from jaxgmm._numerics import singular_floor
 from jaxgmm.data.rows import Rows
 from jaxgmm.density import predict
-from jaxgmm.params import GMMParams
+from jaxgmm.params import GMMParams, smallest_variance
 from jaxgmm.steps import em_step
 
 # A column is named when its part in a direction is at least this share of the largest one.
@@ -116,7 +116,7 @@ def diagnose(
         return tuple(found)
     # Rows are told by the last mixture that has densities.
     telling = before if kind == "singular" else params
-    known = not _low(telling, np.zeros(rows.n_features)).any()
+    known = smallest_variance(telling) > 0
     labels = np.asarray(_labels(telling, rows.x))[: rows.n_samples] if known else None
     used = np.asarray(rows.weight[: rows.n_samples]) > 0
     for k in floored if params.family.per_component else floored[:1]:
@@ -128,7 +128,7 @@ def diagnose(
                 component=int(k) if params.family.per_component else None,
                 kind=kind,
                 weight=float(weights[k]),
-                eigenvalue=value * rows.scale**2,
+                eigenvalue=value * rows.scale * rows.scale,
                 columns=columns,
                 n_rows=len(mine) if labels is not None else None,
                 n_distinct=len(np.unique(np.asarray(rows.x[mine]), axis=0)) if counted else None,

@@ -181,8 +181,8 @@ class GaussianMixture(EstimatorProtocol):
 
     def _warn_of_floor(self, rows: Rows) -> None:
         """Say so when `reg_covar`, which is absolute here, is no longer small beside the data."""
-        variances = rows.variances * rows.scale**2
-        varying = variances > 0
+        variances = rows.variances * rows.scale * rows.scale
+        varying = rows.varying
         small = np.where(varying, variances, np.inf)
         column = int(np.argmin(small))
         if varying.any() and self.reg_covar > 1e-3 * small[column]:
