@@ -212,6 +212,9 @@ E304 No group could be fitted
 E305 The self-check failed
     One EM step with a known answer came out wrong: this installation computes wrongly. Reinstall jax and jaxlib in
     matching versions.
+E307 A degenerate component
+    With `degenerate="raise"`: a component lost all its rows, or has a covariance that only `reg_covar` holds up. Ask
+    for fewer components, drop duplicate rows and constant columns, or let `degenerate` keep, drop or revive it.
 E401 A file that does not exist
     The nearest name in the directory is suggested. Correct the path.
 E402 A directory where a file is needed

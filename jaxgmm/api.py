@@ -10,13 +10,13 @@ import numpy as np
 
 from jaxgmm._checks import check_count, check_data, check_key, check_rows_for, precision_context
 from jaxgmm._interrupt import Interrupted
-from jaxgmm._options import default_reg_covar, em_options
+from jaxgmm._options import check_choice, default_reg_covar, em_options
 from jaxgmm._pytree import replace
 from jaxgmm._status import DataError, FitError, Status, UsageError, choose
 from jaxgmm.covariance import get_family
 from jaxgmm.data.rows import Rows
 from jaxgmm.em.accelerate import check_acceleration
-from jaxgmm.em.restarts import Method, fit_rows
+from jaxgmm.em.restarts import DEGENERATE, Method, fit_rows
 from jaxgmm.em.result import FitResult, SweepResult
 from jaxgmm.functional import check_orthant_features, count_orthants, predict, rows_of, silhouette
 from jaxgmm.init import get_start
@@ -82,6 +82,7 @@ def fit(
     sample_weight: Any = None,
     kernel: str = "auto",
     keep_restarts: int | None = None,
+    degenerate: str = "keep",
 ) -> FitResult:
     """Fit a Gaussian mixture by EM and return the best of `n_restarts` independent starts.
 
@@ -100,7 +101,9 @@ def fit(
     creeps, never to a lower objective; None is plain EM. sample_weight: (N). kernel: how densities and moments are
     computed: ``"features"`` is faster, ``"whitening"`` never loses digits, ``"auto"`` takes the first where a bound
     computed from the parameters says that it loses nothing that matters, and changes over when it no longer does.
-    keep_restarts: after a short run only so many restarts go on, the others end as DROPPED; None: all.
+    keep_restarts: after a short run only so many restarts go on, the others end as DROPPED; None: all. degenerate: what
+    to do about components that lost their rows or rest on hardly anything: ``"keep"`` them with a diagnosis,
+    ``"drop"`` them, ``"revive"`` them where another component covers most scatter, or ``"raise"`` a `FitError`.
 
     Returns a `FitResult`; look at ``converged``, ``message`` and ``best_share``. Raises `DataError` or
     `UsageError` for input that cannot be used and `FitError` when no start gave a finite model.
@@ -130,7 +133,7 @@ def fit(
             init=start,
             keys=keys,
             options=options,
-            how=_check_method(kernel, accelerate, keep_restarts, prior, family.name, rows.n_features),
+            how=_check_method(kernel, accelerate, keep_restarts, prior, degenerate, family.name, rows.n_features),
         )[n_components]
     if isinstance(result, FitError):
         raise result
@@ -138,13 +141,20 @@ def fit(
 
 
 def _check_method(
-    kernel: str, accelerate: str | None, keep_restarts: int | None, prior: Any, covariance_type: str, n_features: int
+    kernel: str,
+    accelerate: str | None,
+    keep_restarts: int | None,
+    prior: Any,
+    degenerate: str,
+    covariance_type: str,
+    n_features: int,
 ) -> Method:
     return Method(
         kernel=check_kernel(kernel),
         accelerate=check_acceleration(accelerate),
         keep_restarts=None if keep_restarts is None else check_count(keep_restarts, "keep_restarts"),
         prior=prior_for(prior, covariance_type, n_features),
+        degenerate=check_choice(degenerate, "degenerate", DEGENERATE),
     )
 
 
@@ -187,6 +197,7 @@ def sweep(
     sample_weight: Any = None,
     kernel: str = "auto",
     keep_restarts: int | None = None,
+    degenerate: str = "keep",
 ) -> SweepResult:
     """Fit every component count and covariance type, and choose by a criterion.
 
@@ -236,7 +247,7 @@ def sweep(
                 init=start,
                 keys=keys,
                 options=options,
-                how=_check_method(kernel, accelerate, keep_restarts, prior, name, rows.n_features),
+                how=_check_method(kernel, accelerate, keep_restarts, prior, degenerate, name, rows.n_features),
             )
             cells += [(name, n) for n in counts]
             outcomes += [found[n] for n in counts]

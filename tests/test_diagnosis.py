@@ -127,3 +127,54 @@ def test_an_absolute_floor_is_added_as_it_is(small):
         jaxgmm.params_from_labels(small.x, small.labels, reg_covar=r, reg_kind="absolute") for r in (0.0, 0.25)
     )
     np.testing.assert_allclose(floored.covariances - bare.covariances, np.tile(0.25 * np.eye(D), (K, 1, 1)), atol=1e-12)
+
+
+# What is done about them
+
+
+def test_dropped_components_are_gone(small, family):
+    x = with_equal_rows(small)
+    plain = jaxgmm.fit(x, K + 1, covariance_type=family, key=0, n_restarts=4)
+    result = jaxgmm.fit(x, K + 1, covariance_type=family, key=0, n_restarts=4, degenerate="drop")
+    assert result.converged
+    if plain.degenerate and plain.params.family.per_component:
+        # The rows are still there, and may draw another component onto themselves.
+        assert result.n_components == K if family == "full" else 1 <= result.n_components <= K
+        assert not result.degenerate
+        assert result.params.weights.sum() == pytest.approx(1.0)
+        # What is left is what EM makes of the others alone: a fixed point of one more step.
+        count = result.n_components
+        again = jaxgmm.fit(x, count, covariance_type=family, init=result.params, max_iter=1, tol=0.0)
+        assert again.log_likelihood == pytest.approx(result.log_likelihood, rel=1e-6)
+    else:
+        assert result.log_likelihood == plain.log_likelihood
+
+
+def test_revived_components_find_rows_again(small):
+    x = with_equal_rows(small)
+    result = jaxgmm.fit(x, K + 1, key=0, n_restarts=4, degenerate="revive", max_iter=3000)
+    assert result.n_components == K + 1
+    assert not result.degenerate
+    assert (np.asarray(result.params.weights) > 0.01).all()
+    # A component that lost all its rows has some again.
+    far = jaxgmm.params_from_means(small.x, start("full").means)
+    weights = np.array([0.5, 0.5, 0.0])
+    lost = params_of((weights, far.means, far.covariances), "full")
+    assert jaxgmm.fit(small.x, K, init=lost).empty_components == (2,)
+    assert jaxgmm.fit(small.x, K, init=lost, degenerate="revive").empty_components == ()
+
+
+def test_rounds_of_repair_end(small):
+    """Where nothing helps, the last state is kept with its diagnosis."""
+    repeated = np.column_stack([small.x, small.x[:, 1]])
+    revived = jaxgmm.fit(repeated, 2, key=0, degenerate="revive")
+    assert revived.degenerate
+    assert revived.n_components == 2
+    dropped = jaxgmm.fit(repeated, 2, key=0, degenerate="drop")
+    assert (dropped.n_components, dropped.degenerate) == (1, True)
+
+
+def test_to_raise_names_them(small):
+    with pytest.raises(FitError, match=r"4 rows, 1 of them distinct.*E307"):
+        jaxgmm.fit(with_equal_rows(small), K + 1, key=0, n_restarts=4, degenerate="raise")
+    assert jaxgmm.fit(small.x, K, key=0, degenerate="raise").converged

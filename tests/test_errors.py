@@ -296,6 +296,7 @@ CALLS: dict[str, tuple[Callable[[], object], str]] = {
     "W201": (lambda: fitted_on("a", "b", "c").predict(X), "feature names"),
     "E152": (lambda: orphaned(), str(os.getpid())),
     "E413": (lambda: bomb(), "bomb.npz"),
+    "E307": (lambda: fit(np.repeat(X[:2], 9, axis=0), 2, key=0, degenerate="raise"), "9 rows, 1 of them distinct"),
     "W307": (lambda: diagnosed(), "component 2"),
     "W309": (lambda: stopped(), "good.npz"),
     "W308": (lambda: GaussianMixture(reg_covar=1.0, random_state=0).fit(X), "reg_covar=1"),

@@ -30,7 +30,8 @@ class Scaled:
 
 def em_options(settings: Settings) -> dict[str, Any]:
     """What ``fit``, ``sweep`` and ``fit-many`` hand on to the library's functions under the same names."""
-    shared = ("n_restarts", "init", "tol", "tol_kind", "reg_covar", "reg_kind", "max_iter", "accelerate", "prior")
+    shared = ["n_restarts", "init", "tol", "tol_kind", "reg_covar", "reg_kind", "max_iter"]
+    shared += ["accelerate", "prior", "degenerate"]
     return {name: settings[name] for name in shared if name in settings}
 
 

@@ -32,6 +32,7 @@ TOL_KINDS = ("change", "aitken")
 REG_KINDS = ("relative", "absolute")
 ACCELERATIONS = ("squarem", "anderson")
 PRIORS = ("default",)
+DEGENERATE = ("keep", "drop", "revive", "raise")
 KERNELS = ("auto", "features", "whitening")
 
 # Generator -> the options it takes, beside `seed`.
@@ -126,6 +127,9 @@ _EM = (
     _SEED,
 )
 _PRIOR = Option("prior", Choice(PRIORS), "default: that of mclust, which keeps covariances from collapsing")
+_DEGENERATE = Option(
+    "degenerate", Choice(DEGENERATE), "components on hardly any rows: keep, drop, revive, raise", "keep"
+)
 _CRITERION = Option("criterion", Choice(CRITERIA), "what chooses: bic, aic, icl or silhouette", "bic")
 _FORCE = Option("force", Switch(), "replace an output file that exists", False, group="output")
 _STRICT = Option(
@@ -156,6 +160,7 @@ FIT = Command(
         Option("covariance_type", _SHAPES, "shape: " + ", ".join(COVARIANCE_TYPES), ["full"]),
         *_EM,
         _PRIOR,
+        _DEGENERATE,
         _STRICT,
         Option("init_from", PathName(), "start from this model file"),
         Option("criterion", Choice(CRITERIA), "silhouette: print it too; the others are always printed", "bic"),
@@ -180,6 +185,7 @@ SWEEP = Command(
         _CRITERION,
         *_EM,
         _PRIOR,
+        _DEGENERATE,
         _STRICT,
         _MODEL_OUT,
         _FORCE,

@@ -99,19 +99,8 @@ def diagnose(
         Diagnosis(component=int(k), kind="empty", weight=0.0, n_rows=0, n_distinct=0)
         for k in np.flatnonzero(weights == 0)
     ]
-    # A floor that is not small beside the data is there to shrink, and says nothing of a component.
-    small = not rows.variances.any() or reg_covar.max() <= _SMALL_FLOOR * rows.variances.max()
-    low = _low(params, _AT_FLOOR * reg_covar) if small and reg_covar.any() else np.zeros(len(weights), bool)
-    floored = np.flatnonzero(low & (weights > 0))
-    kind, before = "floor", params
-    if singular:
-        after, _ = _next(params, rows.x, rows.weight, reg_covar=np.asarray(reg_covar, rows.dtype))
-        shown = after if np.isfinite(np.asarray(after.covariances)).all() else params
-        # By the size of the moments that they come from, as `is_sound` does.
-        moments = np.einsum("kii->ki", _matrices(shown)) + np.asarray(shown.means, np.float64) ** 2
-        broken = np.flatnonzero(_low(shown, singular_floor(rows.n_features, rows.dtype) * moments))
-        if len(broken):
-            params, floored, kind = shown, broken, "singular"
+    thin, shown, kind = _thin(params, rows, reg_covar, singular=singular)
+    floored, before, params = np.flatnonzero(thin), params, shown
     if not len(floored):
         return tuple(found)
     # Rows are told by the last mixture that has densities.
@@ -138,18 +127,42 @@ def diagnose(
     return tuple(sorted(found, key=lambda d: -1 if d.component is None else d.component))
 
 
+def thin_components(params: GMMParams, rows: Rows, reg_covar: np.ndarray, *, singular: bool) -> np.ndarray:
+    """(K) bool: the components that `diagnose` calls "floor" or "singular"."""
+    return _thin(params, rows, reg_covar, singular=singular)[0]
+
+
+def _thin(params: GMMParams, rows: Rows, reg_covar: np.ndarray, *, singular: bool) -> tuple[np.ndarray, GMMParams, str]:
+    """Which components are at the floor or become singular, the mixture in which that shows, and which of the two."""
+    used = np.asarray(params.weights) > 0
+    if singular:
+        after, _ = _next(params, rows.x, rows.weight, reg_covar=np.asarray(reg_covar, rows.dtype))
+        shown = after if np.isfinite(np.asarray(after.covariances)).all() else params
+        # By the size of the moments that they come from, as `is_sound` does.
+        moments = np.einsum("kii->ki", full_covariances(shown)) + np.asarray(shown.means, np.float64) ** 2
+        broken = _low(shown, singular_floor(rows.n_features, rows.dtype) * moments) & used
+        if broken.any():
+            return broken, shown, "singular"
+    # A floor that is not small beside the data is there to shrink, and says nothing of a component.
+    small = not rows.variances.any() or reg_covar.max() <= _SMALL_FLOOR * rows.variances.max()
+    if not small or not reg_covar.any():
+        return np.zeros_like(used), params, "floor"
+    return _low(params, _AT_FLOOR * reg_covar) & used, params, "floor"
+
+
 @jax.jit
 def _full(params: GMMParams) -> Array:
     return params.family.to_full(params.covariances, params.n_components, params.n_features)
 
 
-def _matrices(params: GMMParams) -> np.ndarray:
+def full_covariances(params: GMMParams) -> np.ndarray:
+    """(K, D, D) in float64, on the host."""
     return np.asarray(_full(params), np.float64)
 
 
 def _low(params: GMMParams, floor: np.ndarray) -> np.ndarray:
     """(K): whose covariance, in units of `floor` ((D) or (K, D)), has an eigenvalue of at most 1."""
-    covariances = _matrices(params)
+    covariances = full_covariances(params)
     unit = 1.0 / np.sqrt(np.maximum(np.broadcast_to(floor, covariances.shape[:2]), np.finfo(np.float64).tiny))
     scaled = covariances * unit[:, :, None] * unit[:, None, :]
     return np.array([not np.isfinite(m).all() or np.linalg.eigvalsh(m)[0] <= 1.0 for m in scaled])
@@ -157,7 +170,7 @@ def _low(params: GMMParams, floor: np.ndarray) -> np.ndarray:
 
 def _thin_directions(params: GMMParams, k: int, reg_covar: np.ndarray) -> tuple[float, tuple[int, ...]]:
     """The smallest eigenvalue of Σ_k, and the columns that do not vary, or else those of its thinnest direction."""
-    covariance = _matrices(params)[k]
+    covariance = full_covariances(params)[k]
     if not np.isfinite(covariance).all():
         return 0.0, tuple(range(len(covariance)))
     variances = np.diag(covariance)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
@@ -19,6 +20,7 @@ from jaxgmm._status import FitError, Status, cause, cure
 from jaxgmm.data.rows import Rows
 from jaxgmm.em.diagnosis import diagnose
 from jaxgmm.em.lanes import LanesResult, run_lanes
+from jaxgmm.em.repair import REPAIRS, repaired
 from jaxgmm.em.result import FitResult
 from jaxgmm.init import make_starts
 from jaxgmm.params import (
@@ -40,18 +42,24 @@ SHORT_RUN = 15
 _MIN_BUCKET = 8
 
 
+# What to do about degenerate components.
+DEGENERATE = ("keep", *REPAIRS, "raise")
+
+
 @dataclass(frozen=True)
 class Method:
     """How lanes are run, beyond the numbers in `EMOptions`.
 
     kernel: see `run_lanes`. accelerate: a key of `accelerate.MEMORY`, or None. keep_restarts: see
-    `run_most_promising`; None: all. prior: in data units, "default" for mclust's, or None.
+    `run_most_promising`; None: all. prior: in data units, "default" for mclust's, or None. degenerate: a key of
+    `DEGENERATE`.
     """
 
     kernel: str = "auto"
     accelerate: str | None = None
     keep_restarts: int | None = None
     prior: Prior | str | None = None
+    degenerate: str = "keep"
 
 
 def row_prior(prior: Prior | str | None, rows: Rows, n_components: int, covariance_type: str) -> Prior | None:
@@ -135,7 +143,7 @@ def best_restart(lanes: LanesResult) -> int:
     return max(range(len(lanes.status)), key=lambda i: _merit(lanes, i))
 
 
-def run_method(starts: GMMParams, rows: Rows, options: EMOptions, how: Method) -> LanesResult:
+def run_method(rows: Rows, how: Method, starts: GMMParams, options: EMOptions) -> LanesResult:
     """All lanes to their stop; options in the units of the rows."""
     return run_lanes(starts, rows.x, rows.weight, options, how.kernel, rows.n_samples, how.accelerate)
 
@@ -149,7 +157,7 @@ def run_most_promising(
     as DROPPED (Biernacki, Celeux and Govaert 2003).
     """
     short = replace(options, max_iter=np.minimum(options.max_iter, np.int32(SHORT_RUN)))
-    lanes = run_method(starts, rows, short, how)
+    lanes = run_method(rows, how, starts, short)
     groups = np.arange(len(lanes.status)).reshape(-1, per_count)
     ranked = [sorted(group, key=lambda i: _merit(lanes, i), reverse=True)[:keep] for group in groups]
     unfinished = (lanes.status == Status.MAX_ITER) & (lanes.n_iter < options.max_iter)
@@ -158,7 +166,7 @@ def run_most_promising(
     if not len(chosen):
         return replace(lanes, status=status)
     rest = replace(options, max_iter=options.max_iter - np.int32(SHORT_RUN))
-    more = run_method(take(lanes.params, chosen), rows, rest, how)
+    more = run_method(rows, how, take(lanes.params, chosen), rest)
     status[chosen] = Status.INTERRUPTED
     # Those that were stopped before they went on keep what they had.
     went_on = np.isfinite(more.log_likelihood)
@@ -174,18 +182,29 @@ def run_most_promising(
 
 
 def summarise(
-    lanes: LanesResult, rows: Rows, n_components: int, init: str, options: EMOptions, inside: EMOptions
+    lanes: LanesResult,
+    rows: Rows,
+    n_components: int,
+    init: str,
+    options: EMOptions,
+    inside: EMOptions,
+    *,
+    drop: bool = False,
 ) -> FitResult:
     """The best of the restarts in data units; `FitError` if none has a finite state.
 
-    options: as they were given; inside: in the units of the rows.
+    options: as they were given; inside: in the units of the rows. drop: leave out components without rows.
     """
     i = best_restart(lanes)
     status = Status(int(lanes.status[i]))
-    own = select_components(take(lanes.params, i), np.arange(n_components))
+    own = take(lanes.params, i)
+    chosen = np.arange(n_components)
+    if drop:
+        chosen = np.flatnonzero(np.asarray(own.weights) > 0)
+    own = select_components(own, chosen)
     singular = status == Status.SINGULAR
     floor = np.asarray(inside.reg_covar, np.float64)
-    found = diagnose(own, rows, floor, since=lanes.floored[i][:n_components], singular=singular)
+    found = diagnose(own, rows, floor, since=lanes.floored[i][chosen], singular=singular)
     if not np.isfinite(lanes.log_likelihood[i]):
         if status == Status.INTERRUPTED:
             _interrupt.check()
@@ -268,14 +287,21 @@ def fit_rows(
             starts = given_starts(init, rows, padded)
         per_count = starts.weights.shape[0] // len(counts)
         if how.keep_restarts is None or how.keep_restarts >= per_count:
-            lanes = run_method(starts, rows, inside, how)
+            lanes = run_method(rows, how, starts, inside)
         else:
             lanes = run_most_promising(starts, rows, inside, how, per_count, how.keep_restarts)
         for j, n_components in enumerate(counts):
             mine = take(lanes, slice(j * per_count, (j + 1) * per_count))
+            if how.degenerate in REPAIRS:
+                run = partial(run_method, rows, how)
+                mine = repaired(mine, rows, inside, run, how.degenerate, n_components)
             try:
                 name = init if isinstance(init, str) else "given"
-                results[n_components] = summarise(mine, rows, n_components, name, options, inside)
+                found = summarise(mine, rows, n_components, name, options, inside, drop=how.degenerate == "drop")
+                results[n_components] = found
+                if how.degenerate == "raise" and found.diagnoses:
+                    texts = "; ".join(d.text() for d in found.diagnoses)
+                    raise FitError("E307", texts, "ask for fewer components, or drop what does not vary", found.status)
             except FitError as error:
                 results[n_components] = error
     return results
