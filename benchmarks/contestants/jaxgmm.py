@@ -24,6 +24,7 @@ def em(problem: Problem) -> Prepared:
             tol=0.0,
             max_iter=n_iter,
             reg_covar=case.reg_covar,
+            reg_kind="absolute",
         )
         return Outcome(lambda: log_likelihood(problem, _end(result)), result.n_iter)
 
@@ -44,6 +45,7 @@ def restarts(problem: Problem) -> Prepared:
             tol=0.0,
             max_iter=n_iter,
             reg_covar=case.reg_covar,
+            reg_kind="absolute",
         )
         # A lane that stopped early would make the time look good.
         return Outcome(lambda: log_likelihood(problem, _end(result)), int(result.restart_n_iter.min()))
@@ -64,6 +66,7 @@ def sweep(problem: Problem) -> Prepared:
             n_restarts=case.n_restarts,
             tol=SWEEP_TOL,
             reg_covar=case.reg_covar,
+            reg_kind="absolute",
         )
         return Outcome(lambda: float(np.nanmin(result.values)))
 
@@ -84,6 +87,7 @@ def many(problem: Problem) -> Prepared:
             key=case.seed,
             tol=MANY_TOL,
             reg_covar=case.reg_covar,
+            reg_kind="absolute",
         )
         return Outcome(lambda: _total(found.fits, problem))
 
