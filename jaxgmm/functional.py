@@ -24,6 +24,7 @@ from jaxgmm._status import DataError, UsageError
 from jaxgmm.data.rows import Rows, pad_rows, pad_vector, prepare_rows
 from jaxgmm.init._orthant import MAX_FEATURES, MIN_SHARE, orthant_seeds
 from jaxgmm.params import Factors, GMMParams, as_dtype
+from jaxgmm.prior import Prior
 from jaxgmm.stats import SuffStats
 
 # Rows of the pieces that a table is cut into. The largest is long enough to make the cost of a call small, and
@@ -140,12 +141,14 @@ def e_step(params: GMMParams, x: Any, sample_weight: Any = None, *, block_size: 
 
 
 @functools.wraps(_steps.m_step)
-def m_step(params: GMMParams, stats: SuffStats, reg_covar: Any = 1e-6) -> GMMParams:
-    if is_traced(params, stats, reg_covar):
-        return _steps.m_step(params, stats, reg_covar)
+def m_step(params: GMMParams, stats: SuffStats, reg_covar: Any = 1e-6, prior: Prior | None = None) -> GMMParams:
+    if is_traced(params, stats, reg_covar, prior):
+        return _steps.m_step(params, stats, reg_covar, prior)
     dtype = np.dtype(stats.resp_sum.dtype)
     with precision_context(dtype):
-        return jax.tree.map(np.array, _compiled_m_step(as_dtype(params, dtype), stats, np.asarray(reg_covar, dtype)))
+        own = as_dtype(prior, dtype)
+        update = _compiled_m_step(as_dtype(params, dtype), stats, np.asarray(reg_covar, dtype), own)
+        return jax.tree.map(np.array, update)
 
 
 @functools.wraps(_steps.em_step)

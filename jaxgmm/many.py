@@ -22,14 +22,16 @@ from jaxgmm._options import default_reg_covar, em_options
 from jaxgmm._pytree import take
 from jaxgmm._status import DataError, Status, UsageError, cause, choose, cure
 from jaxgmm.covariance import CovarianceFamily, get_family
+from jaxgmm.data.rows import prepare_rows
 from jaxgmm.data.sets import Sets, prepare_sets
 from jaxgmm.em.accelerate import check_acceleration
+from jaxgmm.em.diagnosis import Diagnosis, diagnose
 from jaxgmm.em.many import Outcome, fit_sets
 from jaxgmm.em.restarts import preference
 from jaxgmm.em.result import FitResult
 from jaxgmm.functional import check_orthant_features
 from jaxgmm.init import get_start
-from jaxgmm.params import as_dtype, select_components, translate
+from jaxgmm.params import GMMParams, as_dtype, rescale, select_components, translate
 
 _CHOICES = ("bic", "aic", "icl")
 
@@ -62,7 +64,8 @@ class ManyResult:
     n_samples, weight_sum (S): rows and sum of weights of each set. n_components (S): the count chosen, 0 for a set
     that could not be fitted. criterion: what chose. failures: for those sets why, None for the others.
     outcome: every (set, count, restart) with leading axes (S, J, R), parameters about `offset` (S, D); `restart`
-    (S, J) is the best of each. whitened (S, J, R): which ended with that kernel. init, options: as used.
+    (S, J) is the best of each. whitened (S, J, R): which ended with that kernel. init, options: as used. sets: the
+    tables and weights, of which the diagnoses of a fit are made.
     """
 
     keys: tuple[Any, ...]
@@ -78,6 +81,7 @@ class ManyResult:
     whitened: np.ndarray
     init: str
     options: dict[str, Any]
+    sets: Sets
 
     @property
     def fits(self) -> Fits:
@@ -100,6 +104,15 @@ class ManyResult:
     def log_likelihood(self) -> np.ndarray:
         """(S), NaN for a set without a fit."""
         return np.where(self.fitted, self.outcome.log_likelihood[self._place].astype(np.float64), np.nan)
+
+    @cached_property
+    def degenerate(self) -> np.ndarray:
+        """(S) bool: which sets have a fit with a component to look at; its ``diagnoses`` say what is the matter."""
+        outcome = self.outcome
+        used = np.arange(self.candidates[-1]) < self.n_components[:, None]
+        bad = (outcome.floored[self._place] >= 0) | (outcome.params.weights[self._place] == 0)
+        singular = outcome.status[self._place] == Status.SINGULAR
+        return self.fitted & ((bad & used).any(axis=1) | singular)
 
     @property
     def converged(self) -> np.ndarray:
@@ -152,8 +165,21 @@ class ManyResult:
             best_restart=restart,
             kernel="whitening" if self.whitened[i, count, restart] else "features",
             init=self.init,
+            diagnoses=self._diagnoses(i, centred, take(lanes, restart)) if self.degenerate[i] else (),
             options=self.options,
         )
+
+    def _diagnoses(self, i: int, params: GMMParams, lane: Outcome) -> tuple[Diagnosis, ...]:
+        """What is wrong with the mixture of the rows of set i about their mean."""
+        table = self.sets.tables[i].astype(self.sets.dtype)
+        weight = np.ones(len(table), table.dtype) if self.sets.weights is None else self.sets.weights[i]
+        kinds = {name: self.options[name] for name in ("reg_covar", "reg_kind")}
+        with precision_context(table.dtype):
+            rows = prepare_rows(table, weight)
+            floor = rows.options(em_options(table.dtype, **kinds)).reg_covar.astype(np.float64)
+            own = as_dtype(rescale(as_dtype(params, np.float64), 1.0 / rows.scale), table.dtype)
+            singular = lane.status == Status.SINGULAR
+            return diagnose(own, rows, floor, since=lane.floored[: len(own.weights)], singular=singular)
 
 
 def _criterion(
@@ -266,6 +292,7 @@ def fit_many(
         whitened=whitened,
         init=method.name,
         options=options.as_dict(),
+        sets=sets,
     )
 
 

@@ -170,7 +170,27 @@ def assert_true(result: ManyResult, i: int, found: Degeneracy, family: str, reg_
     elif found.singular(family):
         assert not result.fitted[i]
         assert "singular" in result.failures[i]
-    # Here a diagnosis per component, once results carry one, is held against `found`.
+    if result.fitted[i] and reg_covar > 0 and found.singular(family):
+        assert result.degenerate[i]
+
+
+def assert_diagnosed(result: ManyResult, i: int, x: np.ndarray, weight: np.ndarray, found: Degeneracy) -> None:
+    """What is said of each component is what its rows say."""
+    fit, rows = result.fits[i], x[weight > 0]
+    assert fit.degenerate == result.degenerate[i] or not fit.diagnoses
+    labels = jaxgmm.predict(fit.params, rows)
+    empty = {d.component for d in fit.diagnoses if d.kind == "empty"}
+    assert empty == set(fit.empty_components)
+    for d in fit.diagnoses:
+        if d.kind != "floor":
+            continue
+        assert set(found.constant) <= set(d.columns)
+        assert d.n_rows is not None
+        if d.component is not None:
+            mine = rows[labels == d.component]
+            assert (d.n_rows, d.n_distinct) == (len(mine), len(np.unique(mine, axis=0)))
+            spread = np.linalg.eigvalsh(np.atleast_2d(np.cov(mine.T, bias=True)))[0] if len(mine) else 0.0
+            assert spread <= 1e-3 * rows.var(axis=0).max() + 1e-9
 
 
 def assert_bears_scrutiny(n_sets: int, family: str, reg_covar: float) -> None:
@@ -183,6 +203,8 @@ def assert_bears_scrutiny(n_sets: int, family: str, reg_covar: float) -> None:
         assert_true(result, i, diagnose(x, weight), family, reg_covar)
         if result.fitted[i]:
             assert_sound(result, i, x, weight)
+            if i % (LOOK_AGAIN - 1) == 0 and reg_covar > 0:
+                assert_diagnosed(result, i, x, weight, diagnose(x, weight))
             continue
         assert np.isnan(result.log_likelihood[i])
         assert not result.converged[i]

@@ -51,6 +51,12 @@ def test_what_rises_is_the_posterior_of_scipy(small, family):
     assert two.history[2] == pytest.approx(one.log_posterior, rel=1e-9)
 
 
+def test_an_iteration_is_an_e_step_and_an_m_step_with_the_prior(small, family):
+    start_params, prior = start(family), prior_of(family)
+    stepped = jaxgmm.m_step(start_params, jaxgmm.e_step(start_params, small.x), 0.0, prior)
+    assert params_distance(stepped, fitted(small, family, max_iter=1, tol=0.0).params) < 1e-11
+
+
 @pytest.mark.parametrize("accelerate", [None, "squarem"])
 def test_the_objective_rises_to_a_maximum(small, family, accelerate):
     result = fitted(small, family, accelerate=accelerate)

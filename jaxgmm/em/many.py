@@ -55,6 +55,7 @@ class Outcome:
     classification_log_likelihood: Any
     n_iter: Any
     status: Any
+    floored: Any
 
 
 def n_slots(n_rows: int, n_components: int) -> int:
@@ -160,6 +161,7 @@ def _outcome(state: EMState) -> Outcome:
         classification_log_likelihood=state.best_classification,
         n_iter=state.n_iter,
         status=state.status,
+        floored=state.floored,
     )
 
 
@@ -232,6 +234,7 @@ def _nothing(shape: tuple[int, ...], n_components: int, n_features: int, covaria
         classification_log_likelihood=np.zeros(shape, dtype),
         n_iter=np.zeros(shape, np.int32),
         status=np.full(shape, Status.RUNNING, np.int32),
+        floored=np.full((*shape, n_components), -1, np.int32),
     )
 
 
