@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import secrets
 from collections.abc import Iterator
@@ -19,8 +20,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     """A file that takes the place of `path`, complete and on the disk, when the block ends without an error.
 
     Whatever happens, `path` holds the old content or all of the new. Where the system can, the file has no name before
-    it is complete, so that not even a process that is killed leaves one behind. Raises `DataError` if it cannot be
-    written.
+    it is complete, so that a process that is killed leaves none behind. Raises `DataError` if it cannot be written.
     """
     target = Path(os.path.realpath(path))  # a link keeps pointing at its file, which is replaced
     part = target.with_name(f".jaxgmm-{secrets.token_hex(8)}.tmp")
@@ -29,10 +29,10 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
             yield handle
             handle.flush()
             os.fsync(handle.fileno())
-            if not part.exists():
-                # With a directory given, Python follows the link to the open file, as a plain link would not.
-                os.link(f"{_OPEN_FILES}/{handle.fileno()}", part, src_dir_fd=handle.fileno())
-        os.replace(part, target)
+            if not (named := part.exists()):
+                _name(handle, target)
+        if named:
+            os.replace(part, target)
     except OSError as error:
         cure = "free some space or choose another place" if target.parent.is_dir() else "create its directory first"
         raise DataError("E440", f"{path} cannot be written ({error.strerror or error})", cure) from None
@@ -48,6 +48,29 @@ def _open(part: Path) -> IO[bytes]:
         with contextlib.suppress(OSError):
             return os.fdopen(os.open(part.parent, os.O_TMPFILE | os.O_RDWR, 0o666), "w+b")
     return open(part, "xb")
+
+
+def _name(handle: IO[bytes], target: Path) -> None:
+    """Put an open, complete file without a name in the place of `target`.
+
+    No system call does that at once: the file is linked beside `target` and renamed. A process killed between the two
+    leaves a complete file under a name that depends on `target` alone, so that the next to write `target` meets it and
+    finishes the work; so it does for one that is alive, which then finds its own work done.
+    """
+    beside = target.with_name(f".jaxgmm-{hashlib.sha256(os.fsencode(target.name)).hexdigest()[:16]}.tmp")
+    linked = False
+    while not linked:
+        try:
+            with contextlib.suppress(FileExistsError):
+                # With a directory given, Python follows the link to the open file, as a plain link would not.
+                os.link(f"{_OPEN_FILES}/{handle.fileno()}", beside, src_dir_fd=handle.fileno())
+                linked = True
+            with contextlib.suppress(FileNotFoundError):
+                os.replace(beside, target)
+        except BaseException:
+            if linked:
+                beside.unlink(missing_ok=True)
+            raise
 
 
 def _synchronise(folder: Path) -> None:
