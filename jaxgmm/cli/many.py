@@ -82,7 +82,7 @@ def _complain(result: ManyResult, names: list[Any], console: Console, *, interru
             f"a component has lost all its rows in {len(empty)} of {len(names)} groups, first in {names[empty[0]]!r}"
         )
         console.fault("W303", found, "ask for fewer components")
-    thin = np.flatnonzero(result.degenerate & ~result.empty_components)
+    thin = np.flatnonzero(result.degenerate & (result.empty_components == 0))
     if len(thin):
         found = f"{len(thin)} of {len(names)} groups have a degenerate component, first {names[thin[0]]!r}"
         console.fault("W307", found, "ask for fewer components, or drop what does not vary")
