@@ -285,9 +285,8 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture
-def interrupt(folder, monkeypatch):
+def interrupt(folder):
     """Start a command, wait for a burst, send signals; what it printed, its exit code, and the seconds it took."""
-    monkeypatch.setenv("JAXGMM_CACHE_DIR", str(folder / "cache"))
 
     def go(*words, signals=(signal.SIGINT,), module="jaxgmm.em.lanes", name="in_slots"):
         process = python(TELLING, module, name, *words, cwd=folder)
@@ -353,6 +352,7 @@ def test_twice_in_a_row_leaves_the_old_file(interrupt, folder):
 
 def test_before_the_first_burst_there_is_nothing_to_write(folder, monkeypatch):
     monkeypatch.setenv("JAXGMM_CACHE_DIR", "off")
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
     process = python(
         "from jaxgmm.__main__ import main; main()", "fit", "x.npy", "-n", 6, *ENDLESS, "-o", "n.npz", cwd=folder
     )
