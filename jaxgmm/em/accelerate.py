@@ -20,11 +20,12 @@ from jaxgmm import linalg
 from jaxgmm._numerics import PRECISION
 from jaxgmm._options import check_choice
 from jaxgmm._pytree import pytree, replace, static_field
+from jaxgmm.em.quasi_newton import Curvature, begin, newton_step
 from jaxgmm.params import GMMParams
 from jaxgmm.unconstrained import FreeParams, constrain, unconstrain
 
 # Earlier points that are remembered.
-MEMORY = {"squarem": 1, "anderson": 5}
+MEMORY = {"squarem": 1, "anderson": 5, "lbfgs": 1}
 # Gain per row (nats) of a plain step above which no bold one follows: while EM still moves fast it chooses between
 # optima, and a leap may land at a worse one.
 CALM_GAIN = 1e-4
@@ -53,6 +54,7 @@ class Memory:
     plain: Array
     reach: Array
     rate: Array
+    curvature: Curvature | None = None
     method: str = static_field()
 
 
@@ -69,12 +71,13 @@ def empty_memory(params: GMMParams, dtype: Any, method: str) -> Memory:
         plain=jnp.asarray(False),
         reach=jnp.full((), FIRST_REACH, dtype),
         rate=jnp.full((), jnp.nan, dtype),
+        curvature=begin(jax.tree.map(lambda a: jnp.ones(a.shape, dtype), free)) if method == "lbfgs" else None,
         method=method,
     )
 
 
 def propose_boldly(
-    memory: Memory, params: GMMParams, update: GMMParams, gain: Array
+    memory: Memory, params: GMMParams, update: GMMParams, gain: Array, uphill: FreeParams | None = None
 ) -> tuple[GMMParams, Memory, Array]:
     """The next parameters, what is remembered if they are taken, and whether they are bold (or just `update`).
 
@@ -84,14 +87,26 @@ def propose_boldly(
     point, target = _masked(unconstrain(params), active), _masked(unconstrain(update), active)
     residual = jax.tree.map(jnp.subtract, target, point)
     metric, alone = _metric(params), memory.count == 1
-    step = _step_length(memory, residual, metric)
-    guess = _squarem(memory, residual, jnp.clip(step, 1.0, memory.reach))
+    step = _step_length(memory, point, residual, metric)
+    curvature = memory.curvature
+    calm = ~(gain > CALM_GAIN)
+    good = True
+    if curvature is not None:
+        metric = replace(metric, logits=jnp.where(active, metric.logits, 1.0))
+        known = (memory.count > 0)
+        fresh = begin(metric)
+        curvature = jax.tree.map(partial(jnp.where, known), curvature, fresh)
+        way, curvature, bend = newton_step(curvature, point, uphill)
+        good = bend > 0
+        guess = jax.tree.map(jnp.add, point, way)
+    else:
+        guess = _squarem(memory, residual, jnp.clip(step, 1.0, memory.reach))
     if memory.method == "anderson":
         # Two points tell a rate, which squarem makes more of.
         several = _anderson(memory, point, residual, metric)
         guess = jax.tree.map(partial(jnp.where, alone), guess, several)
     finite = jax.tree.reduce(jnp.logical_and, jax.tree.map(lambda a: jnp.all(jnp.isfinite(a)), guess))
-    bold = finite & (memory.count > 0) & ~memory.plain & ~(gain > CALM_GAIN)
+    bold = finite & good & (memory.count > 0) & ~memory.plain & calm
     proposed = constrain(replace(guess, logits=jnp.where(active, guess.logits, -jnp.inf)))
     count = jnp.minimum(memory.count + 1, MEMORY[memory.method])
     after = replace(
@@ -99,10 +114,11 @@ def propose_boldly(
         points=jax.tree.map(_pushed, memory.points, point),
         residuals=jax.tree.map(_pushed, memory.residuals, residual),
         # What squarem extrapolates along is a plain step, so a bold one leaves nothing to remember.
-        count=jnp.where(bold, 0, count) if memory.method == "squarem" else count,
+        count=jnp.where(bold, 0, count) if memory.method == "squarem" else jnp.where(calm, count, 0) if memory.method == "lbfgs" else count,
         plain=jnp.asarray(False),
         reach=jnp.where(bold & alone, 2.0 * memory.reach, memory.reach),
         # After a leap what moves fast comes first, so the slowest rate that was seen counts.
+        curvature=curvature,
         rate=jnp.where(alone, jnp.fmax(memory.rate, 1.0 - 1.0 / step), memory.rate),
     )
     return jax.tree.map(partial(jnp.where, bold), proposed, update), after, bold
@@ -112,7 +128,7 @@ def forget(memory: Memory) -> Memory:
     """The memory after a proposal that was not taken: nothing, and g(θ) comes next."""
     return replace(
         memory,
-        count=jnp.zeros_like(memory.count),
+        count=memory.count if memory.method == "lbfgs" else jnp.zeros_like(memory.count),
         plain=jnp.ones_like(memory.plain),
         reach=jnp.where(memory.count == 1, jnp.maximum(0.25 * memory.reach, 1.0), memory.reach),
     )
@@ -151,10 +167,11 @@ def _dot(a: FreeParams, b: FreeParams) -> Array:
     return jax.tree.reduce(jnp.add, jax.tree.map(lambda x, y: jnp.vdot(x, y, precision=PRECISION), a, b))
 
 
-def _step_length(memory: Memory, residual: FreeParams, metric: FreeParams) -> Array:
+def _step_length(memory: Memory, point: FreeParams, residual: FreeParams, metric: FreeParams) -> Array:
     """|α| = |f₀| / |f − f₀|, which is 1 / (1 − λ) where residuals shrink by λ."""
     first = jax.tree.map(lambda a: a[0], memory.residuals)
-    moved, bent = _weighed(metric, first), _weighed(metric, jax.tree.map(jnp.subtract, residual, first))
+    way = jax.tree.map(lambda now, at: now - at[0], point, memory.points)
+    moved, bent = _weighed(metric, way), _weighed(metric, jax.tree.map(jnp.subtract, residual, first))
     return jnp.sqrt(_dot(moved, moved) / _dot(bent, bent))
 
 

@@ -27,6 +27,7 @@ from jaxgmm._pytree import pytree, replace
 from jaxgmm._status import Status
 from jaxgmm.em.accelerate import Memory, empty_memory, forget, propose_boldly
 from jaxgmm.kernels import lost_digits
+from jaxgmm.objective import slope
 from jaxgmm.params import Factors, GMMParams, factorize, is_sound
 from jaxgmm.prior import log_prior
 from jaxgmm.stats import SuffStats, collect
@@ -217,7 +218,12 @@ def propose(state: EMState, options: EMOptions) -> Proposal:
     update = m_step(state.params, state.stats, options.reg_covar, options.prior)
     memory, bold = state.memory, jnp.zeros_like(state.fresh)
     if state.memory is not None:
-        update, memory, bold = propose_boldly(state.memory, state.params, update, state.gain / state.stats.weight_sum)
+        uphill = None
+        if state.memory.curvature is not None:
+            uphill = slope(state.params, state.stats, options.reg_covar, options.prior)
+            uphill = jax.tree.map(lambda a: a / state.stats.weight_sum, uphill)
+        gain = state.gain / state.stats.weight_sum
+        update, memory, bold = propose_boldly(state.memory, state.params, update, gain, uphill)
         memory, bold = keep_if(state.fresh, state.memory, memory), bold & ~state.fresh
     params = keep_if(state.fresh, state.params, update)
     # Without the barrier the compiler may compute the update twice, differently rounded, and the covariance
