@@ -96,9 +96,20 @@ def propose_boldly(
         known = (memory.count > 0)
         fresh = begin(metric)
         curvature = jax.tree.map(partial(jnp.where, known), curvature, fresh)
-        way, curvature, bend = newton_step(curvature, point, uphill)
+        way, after, bend = newton_step(curvature, point, uphill)
         good = bend > 0
-        guess = jax.tree.map(jnp.add, point, way)
+        # skip the pair, but remember the place
+        pairs = jax.tree.map(partial(jnp.where, good | (curvature.pairs.count == 0)), after.pairs, curvature.pairs)
+        pairs = pairs._replace(params=after.pairs.params, updates=after.pairs.updates)
+        curvature = replace(curvature, pairs=pairs)
+        w, f = _weighed(memory.curvature.metric, way), _weighed(memory.curvature.metric, residual)
+        ratio = jnp.sqrt(_dot(w, w) / _dot(f, f))
+        import os
+        GROW=float(os.environ.get("GROW","2")); 
+        limited = (ratio > memory.reach) | ~good
+        scale = jnp.minimum(1.0, memory.reach / ratio)
+        guess = jax.tree.map(lambda p, a, b: p + jnp.where(good, scale * a, memory.reach * b), point, way, residual)
+        good = True
     else:
         guess = _squarem(memory, residual, jnp.clip(step, 1.0, memory.reach))
     if memory.method == "anderson":
@@ -116,7 +127,7 @@ def propose_boldly(
         # What squarem extrapolates along is a plain step, so a bold one leaves nothing to remember.
         count=jnp.where(bold, 0, count) if memory.method == "squarem" else jnp.where(calm, count, 0) if memory.method == "lbfgs" else count,
         plain=jnp.asarray(False),
-        reach=jnp.where(bold & alone, 2.0 * memory.reach, memory.reach),
+        reach=jnp.where(bold & limited, GROW * memory.reach, memory.reach) if memory.method == "lbfgs" else jnp.where(bold & alone, 2.0 * memory.reach, memory.reach),
         # After a leap what moves fast comes first, so the slowest rate that was seen counts.
         curvature=curvature,
         rate=jnp.where(alone, jnp.fmax(memory.rate, 1.0 - 1.0 / step), memory.rate),
