@@ -46,7 +46,7 @@ def log_likelihood(params: GMMParams, x: Array, weight: Array, block_size: int |
 
 
 def slope(params: GMMParams, stats: SuffStats, reg_covar: Array, prior: Prior | None) -> FreeParams:
-    """The gradient, in free numbers, of what the M-step for `stats` maximises, at the mixture they were collected at.
+    """The gradient per row, in free numbers, of what the M-step for `stats` maximises, at the mixture of their E-step.
 
     Without reg_covar that is the gradient of the objective. reg_covar (D) acts as if every row were blurred by so
     much, so that the gradient vanishes where EM stands still, and a covariance cannot collapse.
@@ -65,7 +65,8 @@ def slope(params: GMMParams, stats: SuffStats, reg_covar: Array, prior: Prior | 
         own = constrain(replace(free, logits=jnp.where(active, free.logits, -jnp.inf)))
         factors = factorize(own)
         total = expected(factors, own, blurred)
-        return total if prior is None else total + log_prior(prior, own, factors)
+        total = total if prior is None else total + log_prior(prior, own, factors)
+        return total / stats.weight_sum
 
     free = unconstrain(params)
     return jax.grad(value)(replace(free, logits=jnp.where(active, free.logits, 0.0)))

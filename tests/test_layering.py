@@ -47,6 +47,7 @@ LAYERS = {
     "stats": 2,
     "kernels": 2,
     "steps": 2,
+    "objective": 2,
     "sampling": 2,
     "criteria": 2,
     # 3 algorithms

@@ -221,7 +221,6 @@ def propose(state: EMState, options: EMOptions) -> Proposal:
         uphill = None
         if state.memory.curvature is not None:
             uphill = slope(state.params, state.stats, options.reg_covar, options.prior)
-            uphill = jax.tree.map(lambda a: a / state.stats.weight_sum, uphill)
         gain = state.gain / state.stats.weight_sum
         update, memory, bold = propose_boldly(state.memory, state.params, update, gain, uphill)
         memory, bold = keep_if(state.fresh, state.memory, memory), bold & ~state.fresh

@@ -1,52 +1,64 @@
-"""Where the top of the objective is, guessed from gradients: L-BFGS on unconstrained parameters."""
+"""L-BFGS on unconstrained parameters: where gradients, and how they have changed, say that the objective has its top.
+
+optax keeps the pairs of steps and changes of the gradient. They are taken in units of a rough Fisher information, so
+that neither the units of the features nor the sizes of the components matter (Liu and Nocedal 1989, Mathematical
+Programming 45).
+"""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxgmm._numerics import PRECISION
-from jaxgmm._pytree import pytree
-from jaxgmm.unconstrained import FreeParams
+from jaxgmm._pytree import pytree, replace
+from jaxgmm.unconstrained import FreeParams, dot, weighed
 
-# Pairs of a step and the change of the gradient over it that are remembered.
+# Pairs that are remembered.
 N_PAIRS = 10
 
 
 @pytree
 class Curvature:
-    """What gradients have told of one lane: optax's state, in units of the `metric` it was begun with."""
+    """What the gradients of one lane have told: optax's state, and the metric in whose units it is."""
 
     metric: FreeParams
     pairs: Any
 
 
-def _optax() -> Any:
-    import optax
-
+def _lbfgs() -> Any:
+    # Not at the top: most programs have no use for it. What a module computes when it is imported must not become
+    # part of the program that is being traced.
+    with jax.ensure_compile_time_eval():
+        import optax
     return optax.scale_by_lbfgs(memory_size=N_PAIRS)
 
 
-def begin(metric: FreeParams) -> Curvature:
-    """Nothing known yet."""
+def know_nothing(metric: FreeParams) -> Curvature:
+    """No pairs yet; metric: square roots of a Fisher information, all positive."""
     dtype = metric.means.dtype
-    pairs = jax.tree.map(lambda a: a.astype(dtype) if jnp.issubdtype(a.dtype, jnp.floating) else a, _optax().init(metric))
-    return Curvature(metric=metric, pairs=pairs)
+    pairs = _lbfgs().init(metric)
+    floats = jax.tree.map(lambda a: a.astype(dtype) if jnp.issubdtype(a.dtype, jnp.floating) else a, pairs)
+    return Curvature(metric=metric, pairs=floats)
 
 
-def newton_step(curvature: Curvature, point: FreeParams, uphill: FreeParams) -> tuple[FreeParams, Curvature]:
-    """The way from `point` to where the gradient vanishes, and what is known with the gradient `uphill` there."""
-    metric = curvature.metric
-    place = jax.tree.map(jnp.multiply, point, metric)
-    gradient = jax.tree.map(lambda a, m: -a / m, uphill, metric)
-    known = curvature.pairs
-    bend = _dot(jax.tree.map(jnp.subtract, place, known.params), jax.tree.map(jnp.subtract, gradient, known.updates))
-    way, pairs = _optax().update(gradient, known, place)
-    return jax.tree.map(lambda a, m: -a / m, way, metric), Curvature(metric=metric, pairs=pairs), bend
+def newton_step(curvature: Curvature, point: FreeParams, uphill: FreeParams) -> tuple[FreeParams, Array, Curvature]:
+    """The way from `point`, where the gradient is `uphill`, to where it vanishes.
 
-
-def _dot(a: FreeParams, b: FreeParams) -> Array:
-    return jax.tree.reduce(jnp.add, jax.tree.map(lambda x, y: jnp.vdot(x, y, precision=PRECISION), a, b))
+    Returns also whether the objective was curved downward on the last way (otherwise the step means nothing), and what
+    is known from now on: only such a way is worth remembering.
+    """
+    metric, before = curvature.metric, curvature.pairs
+    place = weighed(metric, point)
+    # optax goes downhill.
+    downhill = jax.tree.map(lambda slope, unit: -slope / unit, uphill, metric)
+    moved, turned = (jax.tree.map(jnp.subtract, *pair) for pair in ((place, before.params), (downhill, before.updates)))
+    concave = dot(moved, turned) > 0
+    step, after = _lbfgs().update(downhill, before, place)
+    kept = jax.tree.map(partial(jnp.where, concave | (before.count == 0)), after, before)
+    kept = kept._replace(params=after.params, updates=after.updates)
+    way = jax.tree.map(lambda a, unit: -a / unit, step, metric)
+    return way, concave, replace(curvature, pairs=kept)
