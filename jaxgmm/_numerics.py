@@ -36,9 +36,8 @@ MAX_UNROLLED = 16
 NOISE_ULPS = 4.0
 # Gain per row below which a single-precision fit has settled whatever its tolerance.
 RESOLVED_GAIN = 1e-10
-# A conditional variance below this many times what reg_covar adds has hardly any other support: of a column that is
-# repeated, twice is left.
-FLOOR_FACTOR = 2.5
+# A covariance is at the floor when an eigenvalue, in units of what reg_covar adds, is at most this.
+AT_FLOOR = 1.5
 # A fall larger than this multiple of the rounding level is reported as a fall.
 DECREASE_FACTOR = 256.0
 

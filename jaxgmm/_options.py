@@ -10,6 +10,9 @@ import numpy as np
 from jaxgmm._pytree import pytree
 from jaxgmm._status import UsageError, choose
 
+# What reg_covar adds is small when it is at most this part of the largest variance of a feature.
+_SMALL_FLOOR = 0.01
+
 TOL_KINDS = ("change", "aitken")
 REG_KINDS = ("relative", "absolute")
 
@@ -23,6 +26,7 @@ class EMOptions:
         ends the fit; 0 switches one off. Below rounding level a fit always counts as converged.
     aitken: bool; compare what is still to be gained, by Aitken's estimate, instead of the last change.
     reg_covar: added to covariance diagonals, data units squared; a scalar, or one number for each feature (D).
+    watched: reg_covar where a variance that hardly exceeds it tells of degeneracy, else 0: see `watched_floor`.
     relative: bool; reg_covar is in units of the variance of each feature. Rows turn it into data units.
     max_iter: the largest number of EM iterations; 0 returns the start.
     max_loss: the `features` kernel halts where `kernels.lost_digits` is larger; infinity never halts it.
@@ -34,6 +38,7 @@ class EMOptions:
     tol: Any = 1e-8
     tol_mean: Any = 0.0
     reg_covar: Any = 1e-6
+    watched: Any = 0.0
     relative: Any = False
     max_iter: Any = 1000
     max_loss: Any = float("inf")
@@ -71,6 +76,7 @@ def em_options(
         tol=np.asarray(tol, dtype),
         tol_mean=np.asarray(tol_mean, dtype),
         reg_covar=np.asarray(reg_covar, dtype),
+        watched=np.asarray(0.0, dtype),
         relative=np.asarray(check_choice(reg_kind, "reg_kind", REG_KINDS) == "relative"),
         max_iter=np.asarray(min(int(max_iter), np.iinfo(np.int32).max), np.int32),
         max_loss=np.asarray(np.inf, dtype),
@@ -113,3 +119,10 @@ def floor_by_feature(options: EMOptions, variances: Any, resolution: Any, scale:
     typical = np.sum(np.where(varies, variances, 0.0), axis=-1, keepdims=True) / n_varying
     typical = np.where(varies.any(axis=-1, keepdims=True), typical, unit)
     return np.asarray(options.reg_covar * np.where(varies, variances, typical), np.float64)
+
+
+def watched_floor(floor: np.ndarray, variances: np.ndarray) -> np.ndarray:
+    """`floor` (..., D) where it is small beside features with these variances; where not, it is there to shrink: 0."""
+    largest = np.max(variances, axis=-1, keepdims=True)
+    small = (largest == 0) | (np.max(floor, axis=-1, keepdims=True) <= _SMALL_FLOOR * largest)
+    return np.where(small, floor, 0.0)

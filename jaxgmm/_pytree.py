@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any, TypeVar, dataclass_transform
 
 import jax
+import numpy as np
 
 T = TypeVar("T")
 
@@ -30,3 +32,13 @@ def replace(tree: T, **changes: Any) -> T:
 def take(tree: T, index: Any) -> T:
     """Select along the leading axis of every leaf: one lane (int) or several (index array)."""
     return jax.tree.map(lambda leaf: leaf[index], tree)
+
+
+def stack(trees: Sequence[T]) -> T:
+    """Trees of one structure as one tree of host arrays with a leading axis; the inverse of `take`."""
+    return jax.tree.map(lambda *leaves: np.stack([np.asarray(a) for a in leaves]), *trees)
+
+
+def put(tree: T, index: Any, part: T) -> None:
+    """Write `part` over the places `index` of every leaf, host arrays, of `tree`: a copy would double the memory."""
+    jax.tree.map(lambda whole, rows: whole.__setitem__(index, np.asarray(rows)), tree, part)

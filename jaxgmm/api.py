@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ from jaxgmm._checks import check_count, check_data, check_key, check_rows_for, p
 from jaxgmm._interrupt import Interrupted
 from jaxgmm._options import check_choice, default_reg_covar, em_options
 from jaxgmm._pytree import replace
-from jaxgmm._status import DataError, FitError, Status, UsageError, choose
+from jaxgmm._status import DataError, FitError, UsageError, choose
 from jaxgmm.covariance import get_family
 from jaxgmm.data.rows import Rows
 from jaxgmm.em.accelerate import check_acceleration
@@ -114,10 +115,53 @@ def fit(
     (True, [-5.0, 5.0])
     """
     n_components = check_count(n_components, "n_components")
-    family = get_family(covariance_type)
-    rows = _checked_rows(x, n_components, sample_weight)
+    family = get_family(covariance_type).name
+    outcome = _fit_cells(
+        _checked_rows(x, n_components, sample_weight),
+        [n_components],
+        [family],
+        key=key,
+        n_restarts=n_restarts,
+        init=init,
+        tol=tol,
+        tol_kind=tol_kind,
+        reg_covar=reg_covar,
+        reg_kind=reg_kind,
+        prior=prior,
+        max_iter=max_iter,
+        accelerate=accelerate,
+        kernel=kernel,
+        keep_restarts=keep_restarts,
+        degenerate=degenerate,
+    )[family, n_components]
+    if isinstance(outcome, FitError):
+        raise outcome
+    return outcome
+
+
+def _fit_cells(
+    rows: Rows,
+    counts: Sequence[int],
+    families: Sequence[str],
+    *,
+    key: Any,
+    n_restarts: int,
+    init: Any,
+    tol: float,
+    tol_kind: str,
+    reg_covar: float | None,
+    reg_kind: str,
+    prior: Prior | str | None,
+    max_iter: int,
+    accelerate: str | None,
+    kernel: str,
+    keep_restarts: int | None,
+    degenerate: str,
+) -> dict[tuple[str, int], FitResult | FitError]:
+    """What came of every covariance type and component count; the arguments are those of `fit`, checked here."""
+    cells: dict[tuple[str, int], FitResult | FitError] = {}
     with precision_context(rows.dtype):
-        start, keys = _check_init(init, rows, [n_components], family.name, key, check_count(n_restarts, "n_restarts"))
+        start, keys = _check_init(init, rows, counts, families[0], key, check_count(n_restarts, "n_restarts"))
         options = em_options(
             rows.dtype,
             tol=tol,
@@ -126,36 +170,24 @@ def fit(
             reg_kind=reg_kind,
             max_iter=max_iter,
         )
-        result = fit_rows(
-            rows,
-            [n_components],
-            covariance_type=family.name,
-            init=start,
-            keys=keys,
-            options=options,
-            how=_check_method(kernel, accelerate, keep_restarts, prior, degenerate, family.name, rows.n_features),
-        )[n_components]
-    if isinstance(result, FitError):
-        raise result
-    return result
-
-
-def _check_method(
-    kernel: str,
-    accelerate: str | None,
-    keep_restarts: int | None,
-    prior: Any,
-    degenerate: str,
-    covariance_type: str,
-    n_features: int,
-) -> Method:
-    return Method(
-        kernel=check_kernel(kernel),
-        accelerate=check_acceleration(accelerate),
-        keep_restarts=None if keep_restarts is None else check_count(keep_restarts, "keep_restarts"),
-        prior=prior_for(prior, covariance_type, n_features),
-        degenerate=check_choice(degenerate, "degenerate", DEGENERATE),
-    )
+        method = Method(
+            kernel=check_kernel(kernel),
+            accelerate=check_acceleration(accelerate),
+            keep_restarts=None if keep_restarts is None else check_count(keep_restarts, "keep_restarts"),
+            degenerate=check_choice(degenerate, "degenerate", DEGENERATE),
+        )
+        for family in families:
+            found = fit_rows(
+                rows,
+                counts,
+                covariance_type=family,
+                init=start,
+                keys=keys,
+                options=options,
+                how=dataclasses.replace(method, prior=prior_for(prior, family, rows.n_features)),
+            )
+            cells |= {(family, n): found[n] for n in counts}
+    return cells
 
 
 def _checked_rows(x: Any, n_components: int, sample_weight: Any) -> Rows:
@@ -226,33 +258,26 @@ def sweep(
             "a sweep needs a start method by name: one set of starting parameters fits one count only",
             "for example init='kmeans'",
         )
-    rows = _checked_rows(x, max(counts), sample_weight)
-    cells: list[tuple[str, int]] = []
-    outcomes: list[FitResult | FitError] = []
-    with precision_context(rows.dtype):
-        start, keys = _check_init(init, rows, counts, families[0], key, check_count(n_restarts, "n_restarts"))
-        options = em_options(
-            rows.dtype,
-            tol=tol,
-            tol_kind=tol_kind,
-            reg_covar=default_reg_covar(reg_covar, prior),
-            reg_kind=reg_kind,
-            max_iter=max_iter,
-        )
-        for name in families:
-            found = fit_rows(
-                rows,
-                counts,
-                covariance_type=name,
-                init=start,
-                keys=keys,
-                options=options,
-                how=_check_method(kernel, accelerate, keep_restarts, prior, degenerate, name, rows.n_features),
-            )
-            cells += [(name, n) for n in counts]
-            outcomes += [found[n] for n in counts]
-    fits = tuple(None if isinstance(o, FitError) else o for o in outcomes)
-    failures: tuple[Status | None, ...] = tuple(o.status if isinstance(o, FitError) else None for o in outcomes)
+    outcomes = _fit_cells(
+        _checked_rows(x, max(counts), sample_weight),
+        counts,
+        families,
+        key=key,
+        n_restarts=n_restarts,
+        init=init,
+        tol=tol,
+        tol_kind=tol_kind,
+        reg_covar=reg_covar,
+        reg_kind=reg_kind,
+        prior=prior,
+        max_iter=max_iter,
+        accelerate=accelerate,
+        kernel=kernel,
+        keep_restarts=keep_restarts,
+        degenerate=degenerate,
+    )
+    fits = tuple(None if isinstance(o, FitError) else o for o in outcomes.values())
+    failures = tuple(o.status if isinstance(o, FitError) else None for o in outcomes.values())
 
     def values_of(name: str) -> np.ndarray:
         return np.array([np.nan if f is None else _criterion_value(f, name, x, sample_weight) for f in fits])
@@ -262,11 +287,11 @@ def sweep(
     except Interrupted:  # a silhouette takes long
         criterion, values = "bic", values_of("bic")
     if np.isnan(values).all():
-        error = next((o for o in outcomes if isinstance(o, FitError)), None)
-        if error is not None:
-            raise error
+        for outcome in outcomes.values():
+            if isinstance(outcome, FitError):
+                raise outcome
         raise UsageError("E111", f"no candidate in {counts} has a {criterion}", "try counts of at least 2")
-    return SweepResult(cells=tuple(cells), fits=fits, failures=failures, values=values, criterion=criterion)
+    return SweepResult(cells=tuple(outcomes), fits=fits, failures=failures, values=values, criterion=criterion)
 
 
 def _criterion_value(result: FitResult, criterion: str, x: Any, sample_weight: Any) -> float:

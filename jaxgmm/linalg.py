@@ -70,6 +70,11 @@ def conditional_variances(factor: Array) -> Array:
     return jnp.diagonal(factor, axis1=-2, axis2=-1) ** -2.0
 
 
+def precision_diagonals(factor: Array) -> Array:
+    """One over the variance of feature j given all others, (Σ⁻¹)_jj = Σ_i U_ji², for Σ⁻¹ = U Uᵀ; shape (..., D)."""
+    return jnp.sum(factor * factor, axis=-1)
+
+
 def symmetrise(matrices: Array) -> Array:
     """½ (M + Mᵀ): a product of blocks is symmetric only up to rounding."""
     return 0.5 * (matrices + jnp.swapaxes(matrices, -1, -2))

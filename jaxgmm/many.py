@@ -2,36 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from typing import Any, TypeVar
 
+import jax
 import numpy as np
 
 from jaxgmm import criteria
-from jaxgmm._checks import (
-    check_count,
-    check_data,
-    check_finite,
-    check_key,
-    check_weights,
-    precision_context,
-)
-from jaxgmm._options import default_reg_covar, em_options
+from jaxgmm._checks import check_count, check_key, precision_context
+from jaxgmm._options import check_choice, default_reg_covar, em_options
 from jaxgmm._pytree import take
-from jaxgmm._status import DataError, Status, UsageError, cause, choose, cure
+from jaxgmm._status import Status, UsageError, cause, cure
 from jaxgmm.covariance import CovarianceFamily, get_family
-from jaxgmm.data.rows import prepare_rows
-from jaxgmm.data.sets import Sets, prepare_sets
+from jaxgmm.data.sets import Sets, set_rows, sets_of
 from jaxgmm.em.accelerate import check_acceleration
-from jaxgmm.em.diagnosis import Diagnosis, diagnose
+from jaxgmm.em.diagnosis import Diagnosis, diagnose, thin_components
 from jaxgmm.em.many import Outcome, fit_sets
-from jaxgmm.em.restarts import preference
+from jaxgmm.em.restarts import DEGENERATE, Method, preference
 from jaxgmm.em.result import FitResult
 from jaxgmm.functional import check_orthant_features
 from jaxgmm.init import get_start
-from jaxgmm.params import GMMParams, as_dtype, rescale, select_components, translate
+from jaxgmm.params import GMMParams, as_dtype, select_components, translate
+from jaxgmm.prior import Prior, prior_for
+
+T = TypeVar("T")
 
 _CHOICES = ("bic", "aic", "icl")
 
@@ -61,18 +57,19 @@ class ManyResult:
     """The fits of many data sets.
 
     keys: the label of each set (its position where no groups were given). candidates: the component counts tried.
-    n_samples, weight_sum (S): rows and sum of weights of each set. n_components (S): the count chosen, 0 for a set
-    that could not be fitted. criterion: what chose. failures: for those sets why, None for the others.
-    outcome: every (set, count, restart) with leading axes (S, J, R), parameters about `offset` (S, D); `restart`
-    (S, J) is the best of each. whitened (S, J, R): which ended with that kernel. init, options: as used. sets: the
-    tables and weights, of which the diagnoses of a fit are made.
+    n_samples, weight_sum (S): rows and sum of weights of each set. choice (S): the place of the chosen count among the
+    candidates, -1 for a set that could not be fitted. criterion: what chose. failures: for those sets why, None for the
+    others. outcome: every (set, count, restart) with leading axes (S, J, R), parameters about `offset` (S, D);
+    `restart` (S, J) is the best of each. whitened (S, J, R): which ended with that kernel. init, options: as used.
+    dropped: components that were dropped are left out of the fits. sets: the tables and weights, of which the diagnoses
+    of a fit are made.
     """
 
     keys: tuple[Any, ...]
     candidates: tuple[int, ...]
     n_samples: np.ndarray
     weight_sum: np.ndarray
-    n_components: np.ndarray
+    choice: np.ndarray
     criterion: str
     failures: tuple[str | None, ...]
     outcome: Outcome
@@ -81,6 +78,7 @@ class ManyResult:
     whitened: np.ndarray
     init: str
     options: dict[str, Any]
+    dropped: bool
     sets: Sets
 
     @property
@@ -91,14 +89,25 @@ class ManyResult:
     @property
     def fitted(self) -> np.ndarray:
         """(S) bool: which sets have a fit."""
-        return self.n_components > 0
+        return self.choice >= 0
+
+    @cached_property
+    def n_components(self) -> np.ndarray:
+        """(S) components of each fit, 0 for a set that could not be fitted."""
+        return np.where(self.fitted, self._kept.sum(axis=1), 0)
 
     @cached_property
     def _place(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(set, count, restart) of the fit of each set."""
-        sets = np.arange(len(self.keys))
-        count = np.searchsorted(self.candidates, np.maximum(self.n_components, self.candidates[0]))
+        sets, count = np.arange(len(self.keys)), np.maximum(self.choice, 0)
         return sets, count, self.restart[sets, count]
+
+    @cached_property
+    def _kept(self) -> np.ndarray:
+        """(S, K) bool: the components of each fit."""
+        weights = np.asarray(self.outcome.params.weights[self._place])
+        meant = np.arange(weights.shape[1]) < np.take(self.candidates, self._place[1])[:, None]
+        return meant & ((weights > 0) | (not self.dropped))
 
     @property
     def log_likelihood(self) -> np.ndarray:
@@ -108,11 +117,12 @@ class ManyResult:
     @cached_property
     def degenerate(self) -> np.ndarray:
         """(S) bool: which sets have a fit with a component to look at; its ``diagnoses`` say what is the matter."""
-        outcome = self.outcome
-        used = np.arange(self.candidates[-1]) < self.n_components[:, None]
-        bad = (outcome.floored[self._place] >= 0) | (outcome.params.weights[self._place] == 0)
-        singular = outcome.status[self._place] == Status.SINGULAR
-        return self.fitted & ((bad & used).any(axis=1) | singular)
+        bad = self.empty_components > 0
+        thin = (self._kept & (self.outcome.floored[self._place] >= 0)).any(axis=1)
+        singular = self.outcome.status[self._place] == Status.SINGULAR
+        for i in np.flatnonzero(self.fitted & ~bad & (thin | singular)):
+            bad[i] = self._look(int(i), thin_components).any()
+        return bad
 
     @property
     def converged(self) -> np.ndarray:
@@ -122,9 +132,8 @@ class ManyResult:
     @property
     def empty_components(self) -> np.ndarray:
         """(S) how many components of each fit lost all their rows: weight exactly 0."""
-        weights = np.asarray(self.outcome.params.weights[self._place])
-        active = np.arange(weights.shape[1]) < self.n_components[:, None]
-        return np.sum(active & (weights == 0), axis=1)
+        empty = self._kept & (self.outcome.params.weights[self._place] == 0)
+        return np.where(self.fitted, empty.sum(axis=1), 0)
 
     def table(self) -> list[dict[str, Any]]:
         """One plain dictionary per set, in order, ready for printing or JSON."""
@@ -147,15 +156,15 @@ class ManyResult:
         return rows
 
     def _fit(self, i: int) -> FitResult | None:
-        if self.n_components[i] == 0:
+        if not self.fitted[i]:
             return None
         _, count, restart = (int(a[i]) for a in self._place)
-        lanes = take(self.outcome, (i, count))
-        centred = select_components(take(lanes.params, restart), np.arange(self.n_components[i]))
+        lanes, centred = take(self.outcome, (i, count)), self._centred(i)
         return FitResult(
             params=as_dtype(translate(as_dtype(centred, np.float64), self.offset[i]), centred.dtype),
             log_likelihood=float(lanes.log_likelihood[restart]),
             classification_log_likelihood=float(lanes.classification_log_likelihood[restart]),
+            log_prior=float(lanes.penalty[restart]),
             n_samples=int(self.n_samples[i]),
             weight_sum=float(self.weight_sum[i]),
             restart_log_likelihoods=lanes.log_likelihood.astype(np.float64),
@@ -165,21 +174,29 @@ class ManyResult:
             best_restart=restart,
             kernel="whitening" if self.whitened[i, count, restart] else "features",
             init=self.init,
-            diagnoses=self._diagnoses(i, centred, take(lanes, restart)) if self.degenerate[i] else (),
+            diagnoses=self.diagnoses(i),
             options=self.options,
         )
 
-    def _diagnoses(self, i: int, params: GMMParams, lane: Outcome) -> tuple[Diagnosis, ...]:
-        """What is wrong with the mixture of the rows of set i about their mean."""
-        table = self.sets.tables[i].astype(self.sets.dtype)
-        weight = np.ones(len(table), table.dtype) if self.sets.weights is None else self.sets.weights[i]
-        kinds = {name: self.options[name] for name in ("reg_covar", "reg_kind")}
-        with precision_context(table.dtype):
-            rows = prepare_rows(table, weight)
-            floor = rows.options(em_options(table.dtype, **kinds)).reg_covar.astype(np.float64)
-            own = as_dtype(rescale(as_dtype(params, np.float64), 1.0 / rows.scale), table.dtype)
-            singular = lane.status == Status.SINGULAR
-            return diagnose(own, rows, floor, since=lane.floored[: len(own.weights)], singular=singular)
+    def diagnoses(self, i: int) -> tuple[Diagnosis, ...]:
+        """What is wrong with the components of the fit of set i; empty when all is well."""
+        if not self.degenerate[i]:
+            return ()
+        lane = take(self.outcome, tuple(int(a[i]) for a in self._place))
+        return self._look(i, partial(diagnose, since=lane.floored[self._kept[i]]))
+
+    def _centred(self, i: int) -> GMMParams:
+        """The mixture of set i about its mean."""
+        lane = take(self.outcome.params, tuple(int(a[i]) for a in self._place))
+        return select_components(lane, np.flatnonzero(self._kept[i]))
+
+    def _look(self, i: int, at: Callable[..., T]) -> T:
+        """``at(params, rows, options, singular=)`` of the fit of set i, about its mean."""
+        with precision_context(self.sets.dtype):
+            rows = set_rows(self.sets, i)
+            options = em_options(rows.dtype, **{name: self.options[name] for name in ("reg_covar", "reg_kind")})
+            singular = bool(self.outcome.status[self._place][i] == Status.SINGULAR)
+            return at(self._centred(i), rows, rows.options(options), singular=singular)
 
 
 def _criterion(
@@ -206,9 +223,11 @@ def fit_many(
     tol_kind: str = "change",
     reg_covar: float | None = None,
     reg_kind: str = "relative",
+    prior: Prior | str | None = None,
     max_iter: int = 1000,
     accelerate: str | None = None,
     sample_weight: Any = None,
+    degenerate: str = "keep",
 ) -> ManyResult:
     """Fit a Gaussian mixture to each of many small data sets, thousands in one call.
 
@@ -220,7 +239,8 @@ def fit_many(
     numpy.unique can sort; the sets are the rows of each label, labels ascending. n_components: K, or several counts
     such as range(1, 5), of which `criterion` ("bic", "aic" or "icl"; smaller is better) chooses for each set; counts
     above its number of rows are left out. sample_weight: a sequence of (n_i) arrays, with `groups` one array (N).
-    The other arguments are those of `fit`; all sets are computed in the widest of their types.
+    The other arguments are those of `fit`; all sets are computed in the widest of their types. prior: ``"default"`` is
+    made of each set anew. degenerate ``"raise"``: a set with such a component has no fit, and its failure says why.
 
     Returns a `ManyResult`: ``fits``, ``failures``, ``table()``.
 
@@ -231,13 +251,17 @@ def fit_many(
     """
     counts = _check_counts(n_components)
     family = get_family(covariance_type)
-    if criterion not in _CHOICES:
-        raise UsageError("E109", f"unknown criterion {criterion!r}", choose(criterion, _CHOICES))
+    check_choice(criterion, "criterion", _CHOICES)
     method = get_start(init)
     n_restarts = check_count(n_restarts, "n_restarts") if method.random else 1
-    keys, sets = _sets_of(datasets, groups, sample_weight)
+    keys, sets = sets_of(datasets, groups, sample_weight)
     if method.name == "orthant":
         check_orthant_features(sets.n_features)
+    how = Method(
+        accelerate=check_acceleration(accelerate),
+        prior=prior_for(prior, family.name, sets.n_features),
+        degenerate=check_choice(degenerate, "degenerate", DEGENERATE),
+    )
     members = np.flatnonzero(sets.n_used >= counts[0])
     active = np.arange(counts[-1]) < np.asarray(counts)[:, None]
     dtype = sets.dtype
@@ -246,7 +270,7 @@ def fit_many(
             dtype,
             tol=tol,
             tol_kind=tol_kind,
-            reg_covar=default_reg_covar(reg_covar, None),
+            reg_covar=default_reg_covar(reg_covar, prior),
             reg_kind=reg_kind,
             max_iter=max_iter,
         )
@@ -259,32 +283,29 @@ def fit_many(
             key=check_key(key if method.random else 0, f"init={init!r}"),
             n_restarts=n_restarts,
             options=options,
-            accelerate=check_acceleration(accelerate),
+            how=how,
         )
     rank = np.array([preference(status) for status in sorted(Status)])[outcome.status]
     rank = np.where(np.isfinite(outcome.log_likelihood), rank, -1)
-    restart = np.argmax(np.where(rank == rank.max(axis=2, keepdims=True), outcome.log_likelihood, -np.inf), axis=2)
-    best, certain = (
-        np.take_along_axis(a, restart[:, :, None], axis=2)[:, :, 0]
-        for a in (outcome.log_likelihood, outcome.classification_log_likelihood)
-    )
-    values = _criterion(
-        criterion, family, outcome.params.means, (best, certain), np.asarray(counts)[None, :], sets.weight_sum[:, None]
-    )
-    usable = np.isfinite(best) & (np.asarray(counts)[None, :] <= sets.n_used[:, None])
-    choice = np.argmin(np.where(usable, values, np.inf), axis=1)
-    chosen = np.where(usable.any(axis=1), np.asarray(counts)[choice], 0)
-    status = np.take_along_axis(outcome.status[:, 0], restart[:, :1], axis=1)[:, 0]
-    return ManyResult(
+    objective = outcome.log_likelihood + outcome.penalty
+    restart = np.argmax(np.where(rank == rank.max(axis=2, keepdims=True), objective, -np.inf), axis=2)
+    best = jax.tree.map(lambda a: a[*np.indices(restart.shape), restart], outcome)
+    asked, dropped = np.broadcast_to(counts, restart.shape), how.degenerate == "drop"
+    scores = (best.log_likelihood, best.classification_log_likelihood)
+    kept = np.sum(best.params.weights > 0, axis=2) if dropped else asked
+    values = _criterion(criterion, family, outcome.params.means, scores, kept, sets.weight_sum[:, None])
+    usable = np.isfinite(best.log_likelihood) & (asked <= sets.n_used[:, None])
+    choice = np.where(usable.any(axis=1), np.argmin(np.where(usable, values, np.inf), axis=1), -1)
+    result = ManyResult(
         keys=keys,
         candidates=tuple(counts),
         n_samples=sets.n_samples,
         weight_sum=sets.weight_sum,
-        n_components=chosen,
+        choice=choice,
         criterion=criterion,
         failures=tuple(
-            None if k else _failure(counts[0], used, Status(code))
-            for k, used, code in zip(chosen.tolist(), sets.n_used.tolist(), status.tolist(), strict=True)
+            None if c >= 0 else _failure(counts[0], used, Status(code))
+            for c, used, code in zip(choice.tolist(), sets.n_used.tolist(), best.status[:, 0].tolist(), strict=True)
         ),
         outcome=outcome,
         offset=sets.offset,
@@ -292,8 +313,18 @@ def fit_many(
         whitened=whitened,
         init=method.name,
         options=options.as_dict(),
+        dropped=dropped,
         sets=sets,
     )
+    return _without_degenerate(result) if how.degenerate == "raise" else result
+
+
+def _without_degenerate(result: ManyResult) -> ManyResult:
+    """The result without the fits that have something to diagnose."""
+    failures = list(result.failures)
+    for i in np.flatnonzero(result.degenerate).tolist():
+        failures[i] = "; ".join(found.text() for found in result.diagnoses(i))
+    return replace(result, choice=np.where(result.degenerate, -1, result.choice), failures=tuple(failures))
 
 
 def _failure(n_components: int, n_used: int, status: Status) -> str:
@@ -315,81 +346,3 @@ def _check_counts(n_components: Any) -> list[int]:
     if not counts:
         raise UsageError("E140", "n_components is empty", "give a count, or several such as range(1, 5)")
     return counts
-
-
-def _sets_of(datasets: Any, groups: Any, sample_weight: Any) -> tuple[tuple[Any, ...], Sets]:
-    """The label of each set, and the sets, checked."""
-    if groups is not None:
-        return _from_groups(datasets, groups, sample_weight)
-    if isinstance(datasets, np.ndarray) and datasets.ndim == 2:
-        raise UsageError(
-            "E148", "datasets is one table", "say which rows belong together with groups, or give a list of tables"
-        )
-    if not isinstance(datasets, Iterable):
-        raise UsageError("E148", f"datasets is {datasets!r}", "give a list of tables, or one table and groups")
-    tables = [_as_table(x, f"datasets[{i}]") for i, x in enumerate(datasets)]
-    if not tables:
-        raise UsageError("E140", "there are no data sets", "give at least one")
-    n_features = tables[0].shape[1]
-    for i, table in enumerate(tables):
-        if table.shape[1] != n_features:
-            raise DataError(
-                "E210",
-                f"datasets[{i}] has {table.shape[1]} columns, but datasets[0] has {n_features}",
-                "give every set the same columns",
-            )
-    keys, dtype = tuple(range(len(tables))), np.result_type(*{table.dtype for table in tables})
-    if sample_weight is not None and not isinstance(sample_weight, Iterable):
-        raise DataError("E220", f"sample_weight is {sample_weight!r}", "give one array per set")
-    weights = None if sample_weight is None else _weights(list(sample_weight), tables, dtype)
-    sets = prepare_sets(tables, weights, dtype)
-    for i in np.flatnonzero(~np.isfinite(sets.offset).all(axis=1)).tolist():
-        check_finite(tables[i], f"datasets[{i}]")
-    return keys, sets
-
-
-def _weights(parts: list[Any], tables: Sequence[np.ndarray], dtype: Any) -> list[np.ndarray]:
-    if len(parts) != len(tables):
-        raise DataError(
-            "E220", f"sample_weight has {len(parts)} parts for {len(tables)} data sets", "give one array per set"
-        )
-    for i, (part, table) in enumerate(zip(parts, tables, strict=True)):
-        if np.shape(part) != (len(table),):
-            raise DataError(
-                "E220", f"sample_weight[{i}] has shape {np.shape(part)} for {len(table)} rows", "give one weight a row"
-            )
-    ends = np.cumsum([len(table) for table in tables])
-    return np.split(check_weights(np.concatenate(parts), int(ends[-1]), dtype), ends[:-1])
-
-
-def _as_table(x: Any, name: str) -> np.ndarray:
-    """(n, D), not yet known to be finite; an array that is as it should be costs next to nothing."""
-    if type(x) is np.ndarray and x.ndim == 2 and x.shape[1] and x.dtype.char in "fd" and x.dtype.isnative:
-        return x
-    return check_data(x, name=name, min_rows=0)
-
-
-def _from_groups(x: Any, groups: Any, sample_weight: Any) -> tuple[tuple[Any, ...], Sets]:
-    table = check_data(x, name="datasets")
-    labels = np.asarray(groups)
-    if labels.shape != (len(table),):
-        raise DataError(
-            "E230", f"groups has shape {labels.shape}, but datasets has {len(table)} rows", "give one label a row"
-        )
-    if labels.dtype.kind in "fc" and np.isnan(labels).any():
-        row = int(np.argmax(np.isnan(labels)))
-        raise DataError(
-            "E232", f"groups contains NaN at row {row} (counted from 0)", "drop such rows or give them a label"
-        )
-    try:
-        names, member, n_samples = np.unique(labels, return_inverse=True, return_counts=True)
-    except TypeError as error:
-        raise DataError("E231", f"groups cannot be sorted ({error})", "give labels of one kind, such as text") from None
-    if not len(names):
-        raise UsageError("E140", "there are no data sets", "give at least one row")
-    order, ends = np.argsort(member, kind="stable"), np.cumsum(n_samples)[:-1]
-    tables = np.split(table[order], ends)
-    if sample_weight is None:
-        return tuple(names.tolist()), prepare_sets(tables, None, table.dtype)
-    weight = check_weights(sample_weight, len(table), table.dtype)
-    return tuple(names.tolist()), prepare_sets(tables, np.split(weight[order], ends), table.dtype)

@@ -99,13 +99,7 @@ class Model:
         """
         columns = None if columns is None else tuple(columns)
         model = cls(params=result.params, shift=shift, scale=scale, columns=columns)
-        offset = result.weight_sum * model._log_scale
-        in_data_units = dataclasses.replace(
-            result,
-            log_likelihood=result.log_likelihood - offset,
-            classification_log_likelihood=result.classification_log_likelihood - offset,
-            restart_log_likelihoods=result.restart_log_likelihoods - offset,
-        )
+        in_data_units = result.rescaled(model._log_scale)
         meta: dict[str, Any] = {
             "seed": seed,
             "fingerprint": fingerprint,

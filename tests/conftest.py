@@ -1,16 +1,28 @@
 """What every test shares: strict shapes, the 64-bit switch left alone, dtypes, families, one small data set."""
 
+import contextlib
+import io
+import os
+import sys
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 
+import jaxgmm
 from jaxgmm import COVARIANCE_TYPES
+from jaxgmm.__main__ import main
+from tests.doors import DOORS
 from tests.helpers import Small, make_small
+from tests.provoked import make_files
 
 # A vector that meets a matrix must say along which axis: silent rank promotion hides shape mistakes.
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+# Processes that the tests start find the package that is tested, whatever their directory.
+_ABOVE = str(Path(jaxgmm.__file__).parent.parent)
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (_ABOVE, os.environ.get("PYTHONPATH"))))
 
 
 @pytest.fixture(params=[np.float32, np.float64], ids=["float32", "float64"])
@@ -46,3 +58,52 @@ def _room_for_programs():
     maps = Path("/proc/self/maps")
     if maps.exists() and len(maps.read_bytes().splitlines()) > 20_000:
         jax.clear_caches()
+
+
+@pytest.fixture
+def shell(tmp_path, monkeypatch, capsys):
+    """Run a command line in an empty directory; returns what it wrote to standard output and to standard error."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words, code=0):
+        found = main([str(word) for word in words])
+        out, err = capsys.readouterr()
+        assert found == code, err
+        return out, err
+
+    return run
+
+
+@pytest.fixture(params=DOORS)
+def door(request):
+    """One public function of data after the other."""
+    return DOORS[request.param]
+
+
+@pytest.fixture(scope="session")
+def files(tmp_path_factory):
+    """A directory with what the cases of `provoked` need."""
+    folder = tmp_path_factory.mktemp("files")
+    with contextlib.chdir(folder):
+        make_files()
+    return folder
+
+
+@pytest.fixture
+def write(tmp_path):
+    def _write(content: str | bytes, name: str = "data.csv") -> Path:
+        path = tmp_path / name
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return path
+
+    return _write
+
+
+@pytest.fixture
+def pipe(monkeypatch):
+    def _pipe(content: str | bytes) -> str:
+        data = content if isinstance(content, bytes) else content.encode()
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
+        return "-"
+
+    return _pipe

@@ -1,17 +1,21 @@
 """Data, starts, tolerances and comparisons shared by the tests.
 
-Nothing here calls the code under test, except for the class that holds parameters.
+Nothing here calls the code under test, except for the classes that hold parameters and errors.
 """
 
 from __future__ import annotations
 
+import json
 import re
+import warnings
 from dataclasses import dataclass
 from functools import cache
 
+import jax
 import numpy as np
+import pytest
 
-from jaxgmm import GMMParams
+from jaxgmm import DataError, GMMParams
 from tests.oracles import numpy_gmm as oracle
 
 N, D, K = 200, 3, 3
@@ -80,8 +84,8 @@ def parts_of(params: GMMParams) -> tuple[np.ndarray, np.ndarray, np.ndarray, str
 
 
 def cast(params: GMMParams, dtype) -> GMMParams:
-    """The parameters in another precision."""
-    return params_of(parts_of(params)[:3], params.covariance_type, dtype)
+    """The parameters, or lanes of them, in another precision."""
+    return jax.tree.map(lambda leaf: np.asarray(leaf, dtype), params)
 
 
 def full_covariances(params: GMMParams) -> np.ndarray:
@@ -166,3 +170,27 @@ def relative(a: float, b: float) -> float:
 def messages(err: str) -> list[str]:
     """What the shell said on standard error: each note, warning or error with its help on one line again."""
     return re.sub(r"\n {2,}", " ", err).splitlines()
+
+
+def refusal(read, path) -> str:
+    """The sentence that refuses a file; it names the file, and there is no warning beside it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(DataError) as caught:
+            read(path)
+    text = str(caught.value)
+    assert str(path) in text
+    assert "\n" not in text
+    assert len(text) < 500
+    return text
+
+
+def rewrite(path, header=None, drop=(), **arrays):
+    """The file at `path` with some of its arrays or header entries changed."""
+    with np.load(path) as archive:
+        found = {name: archive[name] for name in archive.files if name not in drop}
+    if header is not None:
+        text = {**json.loads(found["header"].tobytes()), **header}
+        found["header"] = np.frombuffer(json.dumps(text).encode(), np.uint8)
+    np.savez(path, **{**found, **arrays})
+    return path

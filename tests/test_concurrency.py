@@ -5,19 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
-
-import jaxgmm
-
-HERE = {"PYTHONPATH": str(Path(jaxgmm.__file__).parent.parent)}
 
 
 def python(code: str, *words: str, seconds: float = 300) -> str:
     """What the code prints in a new process, which fails if it takes too long."""
     command = [sys.executable, "-c", code, *words]
-    done = subprocess.run(command, env=os.environ | HERE, capture_output=True, text=True, timeout=seconds)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=seconds)
     assert done.returncode == 0, done.stderr[-2000:]
     return done.stdout
 

@@ -177,7 +177,8 @@ def assert_true(result: ManyResult, i: int, found: Degeneracy, family: str, reg_
 def assert_diagnosed(result: ManyResult, i: int, x: np.ndarray, weight: np.ndarray, found: Degeneracy) -> None:
     """What is said of each component is what its rows say."""
     fit, rows = result.fits[i], x[weight > 0]
-    assert fit.degenerate == result.degenerate[i] or not fit.diagnoses
+    assert fit.degenerate == result.degenerate[i] == bool(fit.diagnoses)
+    assert fit.diagnoses or fit.status != Status.SINGULAR
     labels = jaxgmm.predict(fit.params, rows)
     empty = {d.component for d in fit.diagnoses if d.kind == "empty"}
     assert empty == set(fit.empty_components)
@@ -203,7 +204,7 @@ def assert_bears_scrutiny(n_sets: int, family: str, reg_covar: float) -> None:
         assert_true(result, i, diagnose(x, weight), family, reg_covar)
         if result.fitted[i]:
             assert_sound(result, i, x, weight)
-            if i % (LOOK_AGAIN - 1) == 0 and reg_covar > 0:
+            if i % (LOOK_AGAIN - 1) == 0:
                 assert_diagnosed(result, i, x, weight, diagnose(x, weight))
             continue
         assert np.isnan(result.log_likelihood[i])

@@ -7,7 +7,6 @@ import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -53,11 +52,10 @@ print(json.dumps(found))
 
 def results(*ways, everything=()):
     """What `FITS` finds with (cores, environment) each, the processes side by side."""
-    here = {"PYTHONPATH": str(Path(jaxgmm.__file__).parent.parent)}
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", FITS, str(cores), *everything],
-            env=os.environ | here | more,
+            env=os.environ | more,
             stdout=subprocess.PIPE,
             text=True,
         )

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import textwrap
 import time
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -190,10 +189,7 @@ with _interrupt.heeding_signals() as wish:
 def python(code, *words, cwd=None):
     """A new process, this package in its path, that runs `code`."""
     command = [sys.executable, "-c", HEED + textwrap.dedent(code), *map(str, words)]
-    here = {"PYTHONPATH": str(Path(jaxgmm.__file__).parent.parent)}
-    return subprocess.Popen(
-        command, cwd=cwd, env=os.environ | here, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    return subprocess.Popen(command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def wait_for(stream, word):

@@ -12,7 +12,6 @@ import pytest
 
 import jaxgmm
 from jaxgmm import DataError, UsageError
-from jaxgmm.__main__ import main
 from jaxgmm.init import make_starts
 from jaxgmm.init._lane import lane_start
 from tests.helpers import assert_params_close, full_covariances
@@ -236,28 +235,20 @@ def test_what_cannot_be_used_is_refused():
 
 
 @pytest.fixture
-def shell(tmp_path, monkeypatch, capsys):
-    """Run a command line beside a file rows.csv: the small sets, and a group of one row."""
-    monkeypatch.chdir(tmp_path)
+def fit_rows(shell):
+    """``jaxgmm fit-many`` of a file rows.csv: the small sets, and a group of one row."""
     with open("rows.csv", "w", newline="") as handle:
         writer = csv.writer(handle)
         writer.writerow(["a", "b", "cell"])
         for i, x in enumerate(small_sets()):
             writer.writerows([*row, f"c{i}"] for row in x.tolist())
         writer.writerow([1.0, 2.0, "lonely"])
-
-    def run(*words, code=0):
-        found = main(["fit-many", "rows.csv", *words])
-        out, err = capsys.readouterr()
-        assert found == code, err
-        return out, err
-
-    return run
+    return partial(shell, "fit-many", "rows.csv")
 
 
-def test_shell(shell):
+def test_shell(fit_rows):
     options = ("--group", "cell", "-n", "2", "--n-restarts", "1", "--seed", "7")
-    out, err = shell(*options, "--parameters-to", "p.csv")
+    out, err = fit_rows(*options, "--parameters-to", "p.csv")
     lines = list(csv.DictReader(out.splitlines()))
     assert [line["group"] for line in lines] == ["c0", "c1", "c2", "c3", "c4", "lonely"]
     assert "1 of 6 groups could not be fitted; group 'lonely'" in err
@@ -270,16 +261,16 @@ def test_shell(shell):
     first = wanted.fits[0].params
     assert float(parameters[1]["mean_b"]) == pytest.approx(first.means[1, 1], rel=1e-9)
     assert float(parameters[1]["cov_a_b"]) == pytest.approx(first.covariances[1, 0, 1], rel=1e-6)
-    out, _ = shell(*options, "--json", "-o", "fits.tsv")
+    out, _ = fit_rows(*options, "--json", "-o", "fits.tsv")
     found = json.loads(out)
     assert found["failed"] == 1
     assert [row["group"] for row in found["groups"]] == [line["group"] for line in lines]
     assert found["groups"][1]["log_likelihood"] == pytest.approx(float(lines[1]["log_likelihood"]))
-    assert "exists already" in shell(*options, "-o", "fits.tsv", code=2)[1]
+    assert "exists already" in fit_rows(*options, "-o", "fits.tsv", code=2)[1]
 
 
-def test_shell_says_what_is_missing(shell):
-    assert "--group COLUMN" in shell("-n", "2", code=2)[1]
-    assert "how many components" in shell("--group", "cell", code=2)[1]
-    assert ".csv or .tsv" in shell("--group", "cell", "-n", "2", "-o", "x.npy", code=2)[1]
-    assert "no group could be fitted" in shell("--group", "cell", "-n", "100", "--seed", "0", code=1)[1]
+def test_shell_says_what_is_missing(fit_rows):
+    assert "--group COLUMN" in fit_rows("-n", "2", code=2)[1]
+    assert "how many components" in fit_rows("--group", "cell", code=2)[1]
+    assert ".csv or .tsv" in fit_rows("--group", "cell", "-n", "2", "-o", "x.npy", code=2)[1]
+    assert "no group could be fitted" in fit_rows("--group", "cell", "-n", "100", "--seed", "0", code=1)[1]

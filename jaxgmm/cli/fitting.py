@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
 import numpy as np
@@ -27,8 +28,7 @@ def fit(settings: Settings, console: Console) -> int:
     table = inputs.rows_for(start, settings) if start else inputs.rows(settings)
     n_components = settings["n_components"] or (start.n_components if start else 0)
     covariance_type = settings["covariance_type"] or (start.covariance_type if start else "full")
-    draws = start is None and settings["init"] != "orthant"
-    seed = inputs.seed_of(settings, console) if draws else settings["seed"]
+    seed = inputs.start_seed(settings, console)
     scaled = inputs.scaled(table.x, settings, start)
     with heeding_signals() as wish:
         _announce(console, table, scaled.z, f"{n_components} component{'s' * (n_components != 1)}")
@@ -36,11 +36,7 @@ def fit(settings: Settings, console: Console) -> int:
             scaled.z,
             n_components,
             covariance_type=covariance_type,
-            key=seed,
-            sample_weight=table.sample_weight,
-            kernel=settings["kernel"],
-            keep_restarts=settings["keep_restarts"],
-            **inputs.em_options(settings) | ({"init": start.params} if start else {}),
+            **inputs.fit_arguments(settings, table, seed) | ({"init": start.params} if start else {}),
         )
         model = _finish(result, table, scaled, seed, settings, console)
     found: dict[str, Any] = {"command": "fit"}
@@ -59,7 +55,7 @@ def fit(settings: Settings, console: Console) -> int:
 
 def sweep(settings: Settings, console: Console) -> int:
     """Fit all candidates, print their table, write the winner and print its summary; returns what `fit` does."""
-    seed = inputs.seed_of(settings, console) if settings["init"] != "orthant" else settings["seed"]
+    seed = inputs.start_seed(settings, console)
     table = inputs.rows(settings)
     scaled = inputs.scaled(table.x, settings)
     counts, types = settings["candidates"], settings["covariance_type"]
@@ -70,11 +66,7 @@ def sweep(settings: Settings, console: Console) -> int:
             counts,
             covariance_types=types,
             criterion=settings["criterion"],
-            key=seed,
-            sample_weight=table.sample_weight,
-            kernel=settings["kernel"],
-            keep_restarts=settings["keep_restarts"],
-            **inputs.em_options(settings),
+            **inputs.fit_arguments(settings, table, seed),
         )
         shown = in_data_units(result, scaled.scale)
         console.result(report.sweep_text(shown))
@@ -142,20 +134,8 @@ def in_data_units(result: SweepResult, scale: Any) -> SweepResult:
     """The sweep of z = (x - shift) / scale with likelihoods and criteria of x: log p(x) = log p(z) - log |scale|."""
     if scale is None:
         return result
-    log_scale = float(np.sum(np.log(scale)))
-
-    def convert(fit: FitResult | None) -> FitResult | None:
-        if fit is None:
-            return None
-        offset = fit.weight_sum * log_scale
-        return dataclasses.replace(
-            fit,
-            log_likelihood=fit.log_likelihood - offset,
-            classification_log_likelihood=fit.classification_log_likelihood - offset,
-            restart_log_likelihoods=fit.restart_log_likelihoods - offset,
-        )
-
-    fits = tuple(convert(fit) for fit in result.fits)
+    log_scale = math.fsum(np.log(scale))
+    fits = tuple(None if fit is None else fit.rescaled(log_scale) for fit in result.fits)
     if result.larger_is_better:
         return dataclasses.replace(result, fits=fits)
     values = np.array([np.nan if fit is None else getattr(fit, result.criterion) for fit in fits])

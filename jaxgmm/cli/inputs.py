@@ -28,11 +28,22 @@ class Scaled:
     scale: Any = None
 
 
-def em_options(settings: Settings) -> dict[str, Any]:
-    """What ``fit``, ``sweep`` and ``fit-many`` hand on to the library's functions under the same names."""
-    shared = ["n_restarts", "init", "tol", "tol_kind", "reg_covar", "reg_kind", "max_iter"]
-    shared += ["accelerate", "prior", "degenerate"]
-    return {name: settings[name] for name in shared if name in settings}
+# Settings that the library's functions take under the same names, where a command has them.
+_ARGUMENTS = ["n_restarts", "init", "tol", "tol_kind", "reg_covar", "reg_kind", "max_iter", "accelerate", "prior"]
+_ARGUMENTS += ["degenerate", "kernel", "keep_restarts"]
+
+
+def fit_arguments(settings: Settings, table: Table, seed: int | None) -> dict[str, Any]:
+    """What ``fit``, ``sweep`` and ``fit-many`` hand on to the library in the same way."""
+    named = {name: settings[name] for name in _ARGUMENTS if name in settings}
+    return named | {"key": seed, "sample_weight": table.sample_weight}
+
+
+def start_seed(settings: Settings, console: Console) -> int | None:
+    """The seed of a fit: a new one only where none is given and the start draws something."""
+    if settings.get("init_from") or settings["init"] == "orthant":
+        return settings["seed"]
+    return seed_of(settings, console)
 
 
 def seed_of(settings: Settings, console: Console) -> int:

@@ -23,7 +23,7 @@ def fit_many(settings: Settings, console: Console) -> int:
     Returns 0, or the exit code of an interruption: then there is a line for each group all the same, with the status
     INTERRUPTED and no numbers where it had not begun.
     """
-    seed = inputs.seed_of(settings, console) if settings["init"] != "orthant" else settings["seed"]
+    seed = inputs.start_seed(settings, console)
     table = inputs.rows(settings | {"label_column": settings["group"]})
     x = inputs.scaled(table.x, settings | {"standardize": False}).z
     assert table.labels is not None
@@ -35,9 +35,7 @@ def fit_many(settings: Settings, console: Console) -> int:
             groups=table.labels,
             covariance_type=settings["covariance_type"],
             criterion=settings["criterion"],
-            key=seed,
-            sample_weight=table.sample_weight,
-            **inputs.em_options(settings),
+            **inputs.fit_arguments(settings, table, seed),
         )
         names = [table.label_names[label] if table.label_names else label for label in result.keys]
         _complain(result, names, console, interrupted=bool(wish.exit_code))
@@ -82,7 +80,7 @@ def _complain(result: ManyResult, names: list[Any], console: Console, *, interru
             f"a component has lost all its rows in {len(empty)} of {len(names)} groups, first in {names[empty[0]]!r}"
         )
         console.fault("W303", found, "ask for fewer components")
-    thin = np.flatnonzero(result.degenerate & ~result.empty_components)
+    thin = np.flatnonzero(result.degenerate & (result.empty_components == 0))
     if len(thin):
         found = f"{len(thin)} of {len(names)} groups have a degenerate component, first {names[thin[0]]!r}"
         console.fault("W307", found, "ask for fewer components, or drop what does not vary")

@@ -209,7 +209,7 @@ FIT_MANY = Command(
         Option("n_components", Counts(), "number of Gaussians, or several to choose from", None, ("-n",)),
         Option("covariance_type", _SHAPES, "shape: " + ", ".join(COVARIANCE_TYPES), ["full"]),
         Option("criterion", Choice(CRITERIA[:3]), "what chooses for each group: bic, aic or icl", "bic"),
-        *_EM,
+        *(option for option in _EM if option.name not in ("keep_restarts", "kernel")),
         _STRICT,
         Option("output", PathName(), "the .csv or .tsv file to write (default: printed)", None, ("-o",), "output"),
         Option("parameters_to", PathName(), "write the parameters of all components to this file", group="output"),

@@ -64,6 +64,9 @@ class AxisAligned:
     def conditional_variances(self, factor: Array, n_components: int, n_features: int) -> Array:
         return self._all(factor**-2.0, n_components, n_features)
 
+    def precision_diagonals(self, factor: Array, n_components: int, n_features: int) -> Array:
+        return self._all(factor**2, n_components, n_features)
+
     def half_log_det(self, factor: Array, n_components: int, n_features: int) -> Array:
         return jnp.sum(self._all(jnp.log(factor), n_components, n_features), axis=1)
 

@@ -54,6 +54,10 @@ class CovarianceFamily(Protocol):
         """Variance of each feature given those before it, shape (K, D); NaN where a covariance is singular."""
         ...
 
+    def precision_diagonals(self, factor: Array, n_components: int, n_features: int) -> Array:
+        """Diagonals of Σ⁻¹, one over the variance of each feature given all others, shape (K, D)."""
+        ...
+
     def half_log_det(self, factor: Array, n_components: int, n_features: int) -> Array:
         """½ log det Σ_k⁻¹, shape (K)."""
         ...

@@ -66,6 +66,9 @@ class Full:
     def conditional_variances(self, factor: Array, n_components: int, n_features: int) -> Array:
         return linalg.conditional_variances(factor)
 
+    def precision_diagonals(self, factor: Array, n_components: int, n_features: int) -> Array:
+        return linalg.precision_diagonals(factor)
+
     def half_log_det(self, factor: Array, n_components: int, n_features: int) -> Array:
         return linalg.half_log_det(factor)
 

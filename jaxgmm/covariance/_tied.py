@@ -42,6 +42,9 @@ class Tied:
     def conditional_variances(self, factor: Array, n_components: int, n_features: int) -> Array:
         return jnp.broadcast_to(linalg.conditional_variances(factor), (n_components, n_features))
 
+    def precision_diagonals(self, factor: Array, n_components: int, n_features: int) -> Array:
+        return jnp.broadcast_to(linalg.precision_diagonals(factor), (n_components, n_features))
+
     def half_log_det(self, factor: Array, n_components: int, n_features: int) -> Array:
         return jnp.broadcast_to(linalg.half_log_det(factor), (n_components,))
 

@@ -17,7 +17,7 @@ import jax
 import numpy as np
 
 from jaxgmm._numerics import eps, row_bucket
-from jaxgmm._options import EMOptions, floor_by_feature, vary
+from jaxgmm._options import EMOptions, floor_by_feature, vary, watched_floor
 from jaxgmm._pytree import replace
 
 # Rows converted at a time, so that the double-precision copy stays small.
@@ -73,9 +73,11 @@ class Rows:
 
     def options(self, options: EMOptions) -> EMOptions:
         """Options for EM on z that mean the same as `options` for x."""
+        floor = floor_by_feature(options, self.variances, self.resolution, self.scale)
         return replace(
             options,
-            reg_covar=floor_by_feature(options, self.variances, self.resolution, self.scale).astype(self.dtype),
+            reg_covar=floor.astype(self.dtype),
+            watched=watched_floor(floor, self.variances).astype(self.dtype),
             relative=np.asarray(False),
             log_volume=np.asarray(self.n_features * math.log(self.scale), self.dtype),
             row_weight=np.asarray(self.weight_sum / self.n_used, self.dtype),

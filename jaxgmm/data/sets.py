@@ -1,14 +1,17 @@
-"""Many data sets, and chunks of them: each set about its own mean, padded to a common number of rows."""
+"""Many data sets: read from what is given, checked, and packed in chunks, each set about its own mean."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from jaxgmm._numerics import row_bucket
+from jaxgmm._checks import check_data, check_finite, check_weights
+from jaxgmm._numerics import eps, row_bucket
+from jaxgmm._status import DataError, UsageError
+from jaxgmm.data.rows import Rows
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,29 @@ def prepare_sets(tables: Sequence[np.ndarray], weights: Sequence[np.ndarray] | N
     return Sets(tables, weights, dtype, offset, n_samples, n_used, weight_sum)
 
 
+def set_rows(sets: Sets, i: int) -> Rows:
+    """Set i by itself, as it is packed: about its mean and not scaled."""
+    x, weight = pack(sets, np.array([i]), 1, row_bucket(int(sets.n_samples[i])))
+    return Rows(
+        x=x[0],
+        weight=weight[0],
+        offset=sets.offset[i],
+        scale=1.0,
+        variances=packed_variances(x, weight)[0],
+        resolution=eps(sets.dtype) * np.abs(sets.offset[i]),
+        n_samples=int(sets.n_samples[i]),
+        n_used=int(sets.n_used[i]),
+        weight_sum=float(sets.weight_sum[i]),
+    )
+
+
+def packed_variances(x: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """(C, D) of packed sets, float64."""
+    total = weight.sum(axis=1, keepdims=True)
+    share = weight / np.where(total > 0, total, 1.0)
+    return np.einsum("cn,cnd->cd", share, x.astype(np.float64) ** 2)
+
+
 def buckets(n_samples: np.ndarray) -> dict[int, np.ndarray]:
     """Padded number of rows -> the sets that are padded to it, the longest first."""
     sizes = np.array([row_bucket(n) for n in n_samples.tolist()], np.int64)
@@ -72,3 +98,81 @@ def pack(sets: Sets, members: np.ndarray, n_sets: int, n_rows: int) -> tuple[np.
         x[place, : len(table)] = table - sets.offset[i]
         weight[place, : len(table)] = 1.0 if sets.weights is None else sets.weights[i]
     return x, weight
+
+
+def sets_of(datasets: Any, groups: Any, sample_weight: Any) -> tuple[tuple[Any, ...], Sets]:
+    """The label of each set, and the sets, checked."""
+    if groups is not None:
+        return _from_groups(datasets, groups, sample_weight)
+    if isinstance(datasets, np.ndarray) and datasets.ndim == 2:
+        raise UsageError(
+            "E148", "datasets is one table", "say which rows belong together with groups, or give a list of tables"
+        )
+    if not isinstance(datasets, Iterable):
+        raise UsageError("E148", f"datasets is {datasets!r}", "give a list of tables, or one table and groups")
+    tables = [_as_table(x, f"datasets[{i}]") for i, x in enumerate(datasets)]
+    if not tables:
+        raise UsageError("E140", "there are no data sets", "give at least one")
+    n_features = tables[0].shape[1]
+    for i, table in enumerate(tables):
+        if table.shape[1] != n_features:
+            raise DataError(
+                "E210",
+                f"datasets[{i}] has {table.shape[1]} columns, but datasets[0] has {n_features}",
+                "give every set the same columns",
+            )
+    keys, dtype = tuple(range(len(tables))), np.result_type(*{table.dtype for table in tables})
+    if sample_weight is not None and not isinstance(sample_weight, Iterable):
+        raise DataError("E220", f"sample_weight is {sample_weight!r}", "give one array per set")
+    weights = None if sample_weight is None else _weights(list(sample_weight), tables, dtype)
+    sets = prepare_sets(tables, weights, dtype)
+    for i in np.flatnonzero(~np.isfinite(sets.offset).all(axis=1)).tolist():
+        check_finite(tables[i], f"datasets[{i}]")
+    return keys, sets
+
+
+def _weights(parts: list[Any], tables: Sequence[np.ndarray], dtype: Any) -> list[np.ndarray]:
+    if len(parts) != len(tables):
+        raise DataError(
+            "E220", f"sample_weight has {len(parts)} parts for {len(tables)} data sets", "give one array per set"
+        )
+    for i, (part, table) in enumerate(zip(parts, tables, strict=True)):
+        if np.shape(part) != (len(table),):
+            raise DataError(
+                "E220", f"sample_weight[{i}] has shape {np.shape(part)} for {len(table)} rows", "give one weight a row"
+            )
+    ends = np.cumsum([len(table) for table in tables])
+    return np.split(check_weights(np.concatenate(parts), int(ends[-1]), dtype), ends[:-1])
+
+
+def _as_table(x: Any, name: str) -> np.ndarray:
+    """(n, D), not yet known to be finite; an array that is as it should be costs next to nothing."""
+    if type(x) is np.ndarray and x.ndim == 2 and x.shape[1] and x.dtype.char in "fd" and x.dtype.isnative:
+        return x
+    return check_data(x, name=name, min_rows=0)
+
+
+def _from_groups(x: Any, groups: Any, sample_weight: Any) -> tuple[tuple[Any, ...], Sets]:
+    table = check_data(x, name="datasets")
+    labels = np.asarray(groups)
+    if labels.shape != (len(table),):
+        raise DataError(
+            "E230", f"groups has shape {labels.shape}, but datasets has {len(table)} rows", "give one label a row"
+        )
+    if labels.dtype.kind in "fc" and np.isnan(labels).any():
+        row = int(np.argmax(np.isnan(labels)))
+        raise DataError(
+            "E232", f"groups contains NaN at row {row} (counted from 0)", "drop such rows or give them a label"
+        )
+    try:
+        names, member, n_samples = np.unique(labels, return_inverse=True, return_counts=True)
+    except TypeError as error:
+        raise DataError("E231", f"groups cannot be sorted ({error})", "give labels of one kind, such as text") from None
+    if not len(names):
+        raise UsageError("E140", "there are no data sets", "give at least one row")
+    order, ends = np.argsort(member, kind="stable"), np.cumsum(n_samples)[:-1]
+    tables = np.split(table[order], ends)
+    if sample_weight is None:
+        return tuple(names.tolist()), prepare_sets(tables, None, table.dtype)
+    weight = check_weights(sample_weight, len(table), table.dtype)
+    return tuple(names.tolist()), prepare_sets(tables, np.split(weight[order], ends), table.dtype)

@@ -15,7 +15,8 @@ import numpy as np
 from jax import Array
 
 from jaxgmm._compile import hot_jit
-from jaxgmm._numerics import singular_floor
+from jaxgmm._numerics import AT_FLOOR, singular_floor
+from jaxgmm._options import EMOptions
 from jaxgmm.data.rows import Rows
 from jaxgmm.density import predict
 from jaxgmm.params import GMMParams, smallest_variance
@@ -23,10 +24,6 @@ from jaxgmm.steps import em_step
 
 # A column is named when its part in a direction is at least this share of the largest one.
 _NAMED = 0.3
-# A covariance is at the floor when an eigenvalue, in units of what reg_covar adds, is at most this.
-_AT_FLOOR = 1.5
-# What reg_covar adds is small when it is at most this part of the largest variance of a column.
-_SMALL_FLOOR = 0.01
 # Rows among which distinct ones are counted.
 _MAX_COUNTED = 20_000
 
@@ -87,19 +84,19 @@ _next = hot_jit(em_step)
 
 
 def diagnose(
-    params: GMMParams, rows: Rows, reg_covar: np.ndarray, *, since: np.ndarray | None = None, singular: bool = False
+    params: GMMParams, rows: Rows, options: EMOptions, *, since: np.ndarray | None = None, singular: bool = False
 ) -> tuple[Diagnosis, ...]:
     """What is wrong with the components of a mixture of the centred, scaled rows; empty when all is well.
 
-    reg_covar (D): in the units of the rows. since (K): when a component reached the floor, -1 if not known. singular:
-    the next iteration failed for a covariance, which is looked for too.
+    options: in the units of the rows. since (K): when a component reached the floor, -1 if not known. singular: the
+    next iteration failed for a covariance, which is looked for too.
     """
     weights = np.asarray(params.weights, np.float64)
     found = [
         Diagnosis(component=int(k), kind="empty", weight=0.0, n_rows=0, n_distinct=0)
         for k in np.flatnonzero(weights == 0)
     ]
-    thin, shown, kind = _thin(params, rows, reg_covar, singular=singular)
+    thin, shown, kind = _thin(params, rows, options, singular=singular)
     floored, before, params = np.flatnonzero(thin), params, shown
     if not len(floored):
         return tuple(found)
@@ -111,7 +108,7 @@ def diagnose(
     for k in floored if params.family.per_component else floored[:1]:
         mine = np.flatnonzero((labels == k) & used) if labels is not None else np.empty(0, int)
         counted = labels is not None and len(mine) <= _MAX_COUNTED
-        value, columns = _thin_directions(params, int(k), reg_covar)
+        value, columns = _thin_directions(params, int(k), np.asarray(options.reg_covar, np.float64))
         found.append(
             Diagnosis(
                 component=int(k) if params.family.per_component else None,
@@ -127,27 +124,24 @@ def diagnose(
     return tuple(sorted(found, key=lambda d: -1 if d.component is None else d.component))
 
 
-def thin_components(params: GMMParams, rows: Rows, reg_covar: np.ndarray, *, singular: bool) -> np.ndarray:
+def thin_components(params: GMMParams, rows: Rows, options: EMOptions, *, singular: bool) -> np.ndarray:
     """(K) bool: the components that `diagnose` calls "floor" or "singular"."""
-    return _thin(params, rows, reg_covar, singular=singular)[0]
+    return _thin(params, rows, options, singular=singular)[0]
 
 
-def _thin(params: GMMParams, rows: Rows, reg_covar: np.ndarray, *, singular: bool) -> tuple[np.ndarray, GMMParams, str]:
+def _thin(params: GMMParams, rows: Rows, options: EMOptions, *, singular: bool) -> tuple[np.ndarray, GMMParams, str]:
     """Which components are at the floor or become singular, the mixture in which that shows, and which of the two."""
     used = np.asarray(params.weights) > 0
     if singular:
-        after, _ = _next(params, rows.x, rows.weight, reg_covar=np.asarray(reg_covar, rows.dtype))
+        after, _ = _next(params, rows.x, rows.weight, reg_covar=np.asarray(options.reg_covar, rows.dtype))
         shown = after if np.isfinite(np.asarray(after.covariances)).all() else params
         # By the size of the moments that they come from, as `is_sound` does.
         moments = np.einsum("kii->ki", full_covariances(shown)) + np.asarray(shown.means, np.float64) ** 2
-        broken = _low(shown, singular_floor(rows.n_features, rows.dtype) * moments) & used
+        least = np.maximum(singular_floor(rows.n_features, rows.dtype) * moments, np.finfo(np.float64).tiny)
+        broken = at_floor(full_covariances(shown), least, 1.0) & used
         if broken.any():
             return broken, shown, "singular"
-    # A floor that is not small beside the data is there to shrink, and says nothing of a component.
-    small = not rows.variances.any() or reg_covar.max() <= _SMALL_FLOOR * rows.variances.max()
-    if not small or not reg_covar.any():
-        return np.zeros_like(used), params, "floor"
-    return _low(params, _AT_FLOOR * reg_covar) & used, params, "floor"
+    return at_floor(full_covariances(params), options.watched) & used, params, "floor"
 
 
 @jax.jit
@@ -160,12 +154,17 @@ def full_covariances(params: GMMParams) -> np.ndarray:
     return np.asarray(_full(params), np.float64)
 
 
-def _low(params: GMMParams, floor: np.ndarray) -> np.ndarray:
-    """(K): whose covariance, in units of `floor` ((D) or (K, D)), has an eigenvalue of at most 1."""
-    covariances = full_covariances(params)
-    unit = 1.0 / np.sqrt(np.maximum(np.broadcast_to(floor, covariances.shape[:2]), np.finfo(np.float64).tiny))
-    scaled = covariances * unit[:, :, None] * unit[:, None, :]
-    return np.array([not np.isfinite(m).all() or np.linalg.eigvalsh(m)[0] <= 1.0 for m in scaled])
+def at_floor(covariances: np.ndarray, floor: np.ndarray, factor: float = AT_FLOOR) -> np.ndarray:
+    """(..., K): whose covariance (..., K, D, D), in units of `floor`, has an eigenvalue of at most `factor`.
+
+    floor: broadcasts with (..., K, D); where it is 0 no covariance is at it.
+    """
+    floor = np.broadcast_to(np.asarray(floor, np.float64), covariances.shape[:-1])
+    unit = 1.0 / np.sqrt(np.where(floor > 0, floor, 1.0))
+    scaled = covariances * unit[..., :, None] * unit[..., None, :]
+    finite = np.isfinite(scaled).all(axis=(-2, -1))
+    smallest = np.linalg.eigvalsh(np.where(np.expand_dims(finite, (-2, -1)), scaled, 0.0))[..., 0]
+    return np.logical_and(smallest <= factor, np.any(floor > 0, axis=-1))
 
 
 def _thin_directions(params: GMMParams, k: int, reg_covar: np.ndarray) -> tuple[float, tuple[int, ...]]:
@@ -174,7 +173,7 @@ def _thin_directions(params: GMMParams, k: int, reg_covar: np.ndarray) -> tuple[
     if not np.isfinite(covariance).all():
         return 0.0, tuple(range(len(covariance)))
     variances = np.diag(covariance)
-    still = variances <= _AT_FLOOR * reg_covar
+    still = variances <= AT_FLOOR * reg_covar
     if not still.any():
         # In units of the spread, so that a column of small numbers is not taken for a thin one.
         deviation = np.sqrt(np.where(variances > 0, variances, 1.0))

@@ -21,7 +21,7 @@ from jaxgmm import _interrupt
 from jaxgmm._interrupt import Interrupted
 from jaxgmm._numerics import MIN_BLOCK, max_lost_digits, next_power_of_two
 from jaxgmm._options import EMOptions
-from jaxgmm._pytree import pytree, replace, take
+from jaxgmm._pytree import put, pytree, replace, take
 from jaxgmm._status import Status
 from jaxgmm.em.burst import BURST, in_slots, in_spans, iteration_flops, shares_rows
 from jaxgmm.em.loop import EMState, init_state, resume
@@ -169,7 +169,7 @@ def _features_first(starts: GMMParams, x: Array, options: EMOptions) -> np.ndarr
 
 def _put(states: EMState, lanes: np.ndarray, part: EMState) -> None:
     """Write the states of some lanes into the host arrays of all."""
-    jax.tree.map(lambda whole, rows: whole.__setitem__(lanes, np.asarray(rows)), states, part)
+    put(states, lanes, part)
 
 
 def _run_kernel(

@@ -14,8 +14,8 @@ import numpy as np
 from jax import Array
 
 from jaxgmm._numerics import (
+    AT_FLOOR,
     DECREASE_FACTOR,
-    FLOOR_FACTOR,
     RESOLVED_GAIN,
     as_floating,
     jitter,
@@ -45,8 +45,8 @@ class EMState:
     the state of highest objective seen (with reg_covar > 0 the plain update may lower it). n_iter: passes over the
     rows after the first, -1 before it. status: a `Status` code. fresh: `stats` do not belong to `params` (a start, or
     another kernel takes over), so that the next step is an E-step alone. gain: of the objective in the last step, NaN
-    unless it was a plain one. floored (K): the iteration since which a component's covariance is at the floor that
-    reg_covar holds, -1 where it is not. memory: of an accelerated lane (`em.accelerate`), else None.
+    unless it was a plain one. floored (K): the iteration since which a component's covariance may be at the floor
+    that reg_covar holds, -1 where it is not. memory: of an accelerated lane (`em.accelerate`), else None.
     """
 
     params: GMMParams
@@ -139,6 +139,20 @@ def resume(state: EMState) -> EMState:
     )
 
 
+def begin_again(state: EMState, start: GMMParams) -> EMState:
+    """The lane from another start, with what it held forgotten and its iterations counted on."""
+    anew = replace(
+        state,
+        params=start,
+        best_params=start,
+        best_log_likelihood=jnp.full_like(state.best_log_likelihood, -jnp.inf),
+        best_penalty=jnp.zeros_like(state.best_penalty),
+        n_iter=state.n_iter + 1,
+        floored=jnp.full_like(state.floored, -1),
+    )
+    return resume(anew)
+
+
 def _unseen_gain(old: GMMParams, new: GMMParams, factors: Factors, resp_sum: Array) -> Array:
     """What an update gains, from the movement of the parameters: twice the second-order part of Σ_k R_k KL(new, old).
 
@@ -206,10 +220,15 @@ def _stop_code(
 
 
 def _floored(state: EMState, params: GMMParams, factors: Factors, n_iter: Array, options: EMOptions) -> Array:
-    """Since when the variance of some feature given those before it is hardly more than what reg_covar adds, (K)."""
-    conditional = params.family.conditional_variances(factors.factor, params.n_components, params.n_features)
-    floor = FLOOR_FACTOR * jnp.broadcast_to(options.reg_covar, conditional.shape)
-    low = jnp.any(conditional < floor, axis=-1) & params.active
+    """Since when the variance along some direction may be hardly more than what reg_covar adds, (K).
+
+    With R what is watched, tr(R Σ⁻¹) is the sum of the reciprocal eigenvalues of Σ in units of R: if one of them is at
+    most AT_FLOOR, it is at least 1 / AT_FLOOR. `diagnosis` then looks at the eigenvalues themselves.
+    """
+    precisions = params.family.precision_diagonals(factors.factor, params.n_components, params.n_features)
+    low = (
+        jnp.sum(jnp.broadcast_to(options.watched, precisions.shape) * precisions, axis=-1) >= 1 / AT_FLOOR
+    ) & params.active
     return jnp.where(low, jnp.where(state.floored >= 0, state.floored, n_iter), -1)
 
 
@@ -338,6 +357,7 @@ def run_em(
         tol=jnp.asarray(options.tol, x.dtype),
         tol_mean=jnp.asarray(options.tol_mean, x.dtype),
         reg_covar=jnp.asarray(options.reg_covar, x.dtype),
+        watched=jnp.asarray(options.reg_covar, x.dtype),
         max_iter=jnp.asarray(options.max_iter, jnp.int32),
         max_loss=jnp.asarray(options.max_loss, x.dtype),
         log_volume=jnp.asarray(options.log_volume, x.dtype),

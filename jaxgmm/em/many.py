@@ -1,8 +1,4 @@
-"""Many small data sets as one batch: lanes with their own rows, run by one compiled program per shape.
-
-A chunk holds C data sets padded to the same number of rows. Every (set, component count, restart) is a task, and
-slots work on the tasks of a chunk (`_slots`).
-"""
+"""Many small data sets as one batch: packed into chunks, run side by side, repaired where that is asked for."""
 
 from __future__ import annotations
 
@@ -12,34 +8,25 @@ from functools import partial
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
 from jaxgmm import _interrupt
-from jaxgmm._compile import hot_jit
 from jaxgmm._interrupt import Interrupted
-from jaxgmm._numerics import MAX_BLOCK, eps, max_lost_digits, next_power_of_two
-from jaxgmm._options import EMOptions, floor_by_feature
+from jaxgmm._numerics import eps, max_lost_digits
+from jaxgmm._options import EMOptions, em_options, floor_by_feature, watched_floor
 from jaxgmm._parallel import side_by_side
-from jaxgmm._pytree import pytree, replace, take
-from jaxgmm._slots import run_in_slots
+from jaxgmm._pytree import put, pytree, replace, stack, take
 from jaxgmm._status import Status
 from jaxgmm.covariance import get_family
-from jaxgmm.data.sets import Sets, buckets, pack
+from jaxgmm.data.sets import Sets, buckets, pack, packed_variances, set_rows
 from jaxgmm.em.burst import iteration_flops
-from jaxgmm.em.loop import EMState, init_state, step
-from jaxgmm.init._lane import lane_start
+from jaxgmm.em.chunks import chunk_sets, go_on, n_slots, restart, run_chunk
+from jaxgmm.em.loop import EMState
+from jaxgmm.em.repair import MAX_ROUNDS, REPAIRS, wanting
+from jaxgmm.em.restarts import Method, row_prior
 from jaxgmm.params import GMMParams
 
-# Rows that all slots work on together: their log-densities and responsibilities stay in cache.
-SLOT_CELLS = 1 << 13
-MAX_SLOTS = 64
-# An accelerator wants more to do at once.
-WIDE = 64
-# Tasks of a chunk: many to a slot, so that the last ones alone in their slots are a small part.
-CHUNK_TASKS = 1 << 9
-CHUNK_BYTES = 1 << 26
 # Arithmetic of a turn of a chunk, at most about a second, and its smallest number of iterations: a turn cannot be
 # stopped. Most chunks take one; another is a program of its own.
 TURN_FLOPS = 4e9
@@ -55,103 +42,8 @@ class Outcome:
     classification_log_likelihood: Any
     n_iter: Any
     status: Any
+    penalty: Any
     floored: Any
-
-
-def n_slots(n_rows: int, n_components: int) -> int:
-    """L, a power of two."""
-    scale = 1 if jax.default_backend() == "cpu" else WIDE
-    return min(MAX_SLOTS * scale, next_power_of_two(max(1, scale * SLOT_CELLS // (n_rows * n_components))))
-
-
-def chunk_sets(n_rows: int, n_features: int, itemsize: int, per_set: int) -> int:
-    """C, from the shape of the padded sets and the number of tasks of each."""
-    scale = 1 if jax.default_backend() == "cpu" else WIDE
-    return max(1, min(scale * CHUNK_TASKS // per_set, CHUNK_BYTES // (n_rows * n_features * itemsize)))
-
-
-@partial(hot_jit, static_argnames=("n_restarts", "slots", "method", "covariance_type", "kernel", "accelerate"))
-def run_chunk(
-    x: Array,
-    weight: Array,
-    options: EMOptions,
-    number: Array,
-    n_sets: Array,
-    active: Array,
-    key: Array,
-    limit: Array,
-    *,
-    n_restarts: int,
-    slots: int,
-    method: str,
-    covariance_type: str,
-    kernel: str,
-    accelerate: str | None,
-) -> EMState:
-    """Fit the first `n_sets` of C data sets, each with every mask and restart, for a turn of `limit` iterations.
-
-    x (C, N', D), each set about its own mean, and weight (C, N'), padded with weight 0. options: of each set, (C).
-    number (C): the position i of a set among all; its restarts draw from ``split(fold_in(key, i), R)``.
-    active (J, K): one mask per component count. Returns the states (T, ...) in the order (set, mask, restart).
-    """
-    n_masks = active.shape[0]
-    per_set = n_masks * n_restarts
-    n_tasks = n_sets * per_set
-
-    def start_of(task: Array) -> GMMParams:
-        i, mask, restart = task // per_set, task // n_restarts % n_masks, task % n_restarts
-        own = jax.random.split(jax.random.fold_in(key, number[i]), n_restarts)[restart]
-        return lane_start(
-            own, x[i], weight[i], active[mask], options.reg_covar[i], method=method, covariance_type=covariance_type
-        )
-
-    some = jnp.arange(slots, dtype=jnp.int32)
-    shape = jax.eval_shape(jax.vmap(start_of), some)
-    # Room for whole rounds of slots: what lies beyond the tasks is never looked at.
-    room = -(-x.shape[0] * per_set // slots) * slots
-    starts = jax.tree.map(lambda a: jnp.zeros((room, *a.shape[1:]), a.dtype), shape)
-
-    def begin(i: Array, starts: GMMParams) -> GMMParams:
-        task = jnp.minimum(i * slots + some, n_tasks - 1)
-        made = jax.vmap(start_of)(task)
-        return jax.tree.map(
-            lambda all_, new: jax.lax.dynamic_update_slice_in_dim(all_, new, i * slots, 0), starts, made
-        )
-
-    starts = jax.lax.fori_loop(0, -(-n_tasks // slots), begin, starts)
-    states = jax.vmap(lambda start: init_state(start, x.dtype, accelerate))(starts)
-    tasks = jnp.arange(room, dtype=jnp.int32)
-    return _turn(states, tasks, n_tasks, x, weight, options, limit, per_set=per_set, slots=slots, kernel=kernel)
-
-
-def _turn(
-    states: EMState,
-    tasks: Array,
-    n_tasks: Array,
-    x: Array,
-    weight: Array,
-    options: EMOptions,
-    limit: Array,
-    *,
-    per_set: int,
-    slots: int,
-    kernel: str,
-) -> EMState:
-    """A turn of `limit` iterations for the first `n_tasks` of the states (T, ...), all running; see `run_chunk`.
-
-    tasks (T): the place of each in the order (set, mask, restart).
-    """
-    next_states = jax.vmap(partial(step, block_size=min(x.shape[1], MAX_BLOCK), kernel=kernel))
-
-    def advance(state: EMState, run: Array) -> tuple[EMState, Array]:
-        own = tasks[run] // per_set
-        new = next_states(state, x[own], weight[own], take(options, own))
-        return new, new.best_log_likelihood
-
-    return run_in_slots(states, n_tasks, advance, lambda s: s.running, slots=slots, limit=limit)[0]
-
-
-go_on = hot_jit(_turn, static_argnames=("per_set", "slots", "kernel"))
 
 
 def _outcome(state: EMState) -> Outcome:
@@ -161,6 +53,7 @@ def _outcome(state: EMState) -> Outcome:
         classification_log_likelihood=state.best_classification,
         n_iter=state.n_iter,
         status=state.status,
+        penalty=state.best_penalty,
         floored=state.floored,
     )
 
@@ -175,10 +68,11 @@ def fit_sets(
     key: Array,
     n_restarts: int,
     options: EMOptions,
-    accelerate: str | None,
+    how: Method,
 ) -> tuple[Outcome, np.ndarray]:
     """Fit the `members` of the sets with every mask (J, K) and restart, on all cores.
 
+    how: its kernel and keep_restarts count for nothing here, nor does "raise".
     Returns an `Outcome` of host arrays with leading axes (S, J, R), and (S, J, R) bool: which tasks ended with the
     kernel `whitening`. Sets that are not members have status `Status.RUNNING` and a log-likelihood of -inf; once
     somebody asks to stop, tasks that are not done end as INTERRUPTED, with -inf where they had not begun.
@@ -193,7 +87,7 @@ def fit_sets(
         n_restarts=n_restarts,
         method=init,
         covariance_type=covariance_type,
-        accelerate=accelerate,
+        how=how,
     )
     outcome = _nothing(shape, n_components, n_features, covariance_type, sets.dtype)
     sizes = buckets(sets.n_samples[members])
@@ -211,7 +105,7 @@ def fit_sets(
             size = max(buckets(sets.n_samples[again]))
             redone = jax.tree.map(np.copy, outcome)
             run({size: np.arange(len(again))}, again, redone, options=options, kernel="whitening")
-            jax.tree.map(lambda old, new: old.__setitem__(whitened, new[whitened]), outcome, redone)
+            put(outcome, whitened, take(redone, whitened))
     if _interrupt.asked():
         if not np.isfinite(outcome.log_likelihood).any():
             _interrupt.check()
@@ -234,6 +128,7 @@ def _nothing(shape: tuple[int, ...], n_components: int, n_features: int, covaria
         classification_log_likelihood=np.zeros(shape, dtype),
         n_iter=np.zeros(shape, np.int32),
         status=np.full(shape, Status.RUNNING, np.int32),
+        penalty=np.zeros(shape, dtype),
         floored=np.full((*shape, n_components), -1, np.int32),
     )
 
@@ -247,6 +142,9 @@ def _run_chunks(
     active: np.ndarray,
     n_restarts: int,
     options: EMOptions,
+    covariance_type: str,
+    kernel: str,
+    how: Method,
     **rest: Any,
 ) -> None:
     """Run `members[index]` for every (rows, index) of `sizes` and write what comes out into `outcome`.
@@ -256,34 +154,47 @@ def _run_chunks(
     n_masks, n_components = active.shape
     per_set = n_masks * n_restarts
     n_features, dtype = sets.n_features, sets.dtype
+    counts = active.sum(axis=1)
 
     def fit_chunk(item: tuple[int, int, np.ndarray]) -> None:
         n_rows, n_sets, mine = item
         x, weight = pack(sets, mine, n_sets, n_rows)
         number = np.zeros(n_sets, np.int32)
         number[: len(mine)] = mine
-        own = jax.tree.map(lambda a: np.full(n_sets, a), options)
-        total = weight.sum(axis=1, keepdims=True)
-        share = weight / np.where(total > 0, total, 1.0)
-        variances = np.einsum("cn,cnd->cd", share, x.astype(np.float64) ** 2)
-        floor = floor_by_feature(options, variances, eps(dtype) * np.abs(sets.offset[number]))
-        own = replace(own, row_weight=sets.row_weight[number].astype(dtype), reg_covar=floor.astype(dtype))
+        own, start_floor = _chunk_options(options, how, sets, x, weight, number)
+        own = jax.tree.map(lambda a: np.repeat(a, n_masks, axis=0), own)
+        if how.prior is not None:
+            every = (set_rows(sets, int(i)) for i in number)
+            priors = [row_prior(how.prior, rows, int(n), covariance_type) for rows in every for n in counts]
+            own = replace(own, prior=stack(priors))
         n_tasks = len(mine) * per_set
         slots = n_slots(n_rows, n_components)
         flops = max(n_tasks, slots) * iteration_flops(n_rows, n_components, n_features)
         limit = np.int32(max(SHORTEST_TURN, min(TURN_FLOPS / flops, np.iinfo(np.int32).max)))
+        each = {"limit": limit, "n_restarts": n_restarts, "slots": slots, "kernel": kernel}
+        n_chunk = np.int32(len(mine))
         begun = run_chunk(
-            x, weight, own, number, np.int32(len(mine)), active, limit=limit, n_restarts=n_restarts, slots=slots, **rest
+            *(x, weight, own, start_floor, number, n_chunk, active),
+            covariance_type=covariance_type,
+            accelerate=how.accelerate,
+            **each,
+            **rest,
         )
-        another = partial(
-            go_on, x=x, weight=weight, options=own, limit=limit, per_set=per_set, slots=slots, kernel=rest["kernel"]
-        )
-        states = _to_the_end(jax.tree.map(np.array, begun), n_tasks, another)
+        finish = partial(_to_the_end, another=partial(go_on, x=x, weight=weight, options=own, n_masks=n_masks, **each))
+        running = np.arange(n_tasks, dtype=np.int32)
+        states = finish(jax.tree.map(np.array, begun), running)
+        if how.degenerate in REPAIRS:
 
-        def put(whole: np.ndarray, part: Array) -> None:
-            whole[mine] = part[:n_tasks].reshape(len(mine), *whole.shape[1:])
+            def want(ended: Outcome, task: int) -> np.ndarray:
+                which = task // n_restarts
+                rows = set_rows(sets, int(number[which // n_masks]))
+                return wanting(ended, task, rows, take(own, which), int(counts[which % n_masks]), how.degenerate)
 
-        jax.tree.map(put, outcome, _outcome(states))
+            states = _repaired(states, n_tasks, want, REPAIRS[how.degenerate], options.max_iter, finish)
+
+        ended = take(_outcome(states), slice(n_tasks))
+        shape = (len(mine), n_masks, n_restarts)
+        put(outcome, mine, jax.tree.map(lambda a: a.reshape(*shape, *a.shape[1:]), ended))
 
     chunks = []
     for n_rows, index in sizes.items():
@@ -293,12 +204,59 @@ def _run_chunks(
         side_by_side(fit_chunk, chunks)
 
 
-def _to_the_end(states: EMState, n_tasks: int, another: Callable[[EMState, np.ndarray, np.int32], EMState]) -> EMState:
-    """Turn after turn of the first `n_tasks` of the states (host arrays) until all have ended, or somebody asks."""
-    running = np.arange(n_tasks, dtype=np.int32)
+def _chunk_options(
+    options: EMOptions, how: Method, sets: Sets, x: np.ndarray, weight: np.ndarray, number: np.ndarray
+) -> tuple[EMOptions, np.ndarray]:
+    """Options of each set of a chunk (C), and what its starts add to covariance diagonals (C, D)."""
+    dtype, resolution = sets.dtype, eps(sets.dtype) * np.abs(sets.offset[number])
+    variances = packed_variances(x, weight)
+    floor = floor_by_feature(options, variances, resolution)
+    # Starts know nothing of a prior, so they have a floor of their own.
+    start_floor = floor if how.prior is None else floor_by_feature(em_options(dtype), variances, resolution)
+    own = replace(
+        jax.tree.map(lambda a: np.full(len(x), a), options),
+        row_weight=sets.row_weight[number].astype(dtype),
+        reg_covar=floor.astype(dtype),
+        watched=watched_floor(floor, variances).astype(dtype),
+    )
+    return own, start_floor.astype(dtype)
+
+
+Finish = Callable[[EMState, np.ndarray], EMState]
+
+
+def _to_the_end(states: EMState, running: np.ndarray, another: Callable[..., EMState]) -> EMState:
+    """Turn after turn of the `running` of the states (host arrays) until all have ended, or somebody asks."""
     while len(running := running[states.status[running] == Status.RUNNING]) and not _interrupt.asked():
         tasks = np.resize(running, len(states.status))
         after = another(take(states, tasks), tasks, np.int32(len(running)))
-        jax.tree.map(lambda all_, new: all_.__setitem__(running, np.asarray(new)[: len(running)]), states, after)
+        put(states, running, take(after, slice(len(running))))
     states.status[running] = Status.INTERRUPTED
+    return states
+
+
+def _repaired(
+    states: EMState,
+    n_tasks: int,
+    want: Callable[[Outcome, int], np.ndarray],
+    repair: Callable[[GMMParams, np.ndarray], GMMParams],
+    max_iter: np.ndarray,
+    finish: Finish,
+) -> EMState:
+    """The first `n_tasks` of the states with the components that `want` it repaired: see `repair.repaired`."""
+    for _ in range(MAX_ROUNDS):
+        ended = _outcome(states)
+        usable = (ended.status != Status.IMPRECISE) & np.isfinite(ended.log_likelihood) & (ended.n_iter < max_iter)
+        bad = {task: found for task in np.flatnonzero(usable[:n_tasks]) if (found := want(ended, int(task))).any()}
+        if not bad or _interrupt.asked():
+            break
+        chosen = np.array(list(bad), np.int32)
+        starts = jax.tree.map(np.copy, states.best_params)
+        parts = stack([repair(take(starts, task), found) for task, found in bad.items()])
+        put(starts, chosen, parts)
+        after = finish(jax.tree.map(np.array, restart(states, starts)), chosen)
+        # One that came to nothing changes nothing, except where the other kernel is to try.
+        kept = np.isfinite(after.best_log_likelihood) | (after.status == Status.IMPRECISE)
+        chosen = chosen[kept[chosen]]
+        put(states, chosen, take(after, chosen))
     return states

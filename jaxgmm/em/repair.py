@@ -8,13 +8,14 @@ worst described where one component covers most of the scatter.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any, Protocol
 
 import jax.numpy as jnp
 import numpy as np
 
 from jaxgmm import _interrupt
 from jaxgmm._options import EMOptions
-from jaxgmm._pytree import replace, take
+from jaxgmm._pytree import replace, stack, take
 from jaxgmm._status import Status
 from jaxgmm.data.rows import Rows
 from jaxgmm.em.diagnosis import full_covariances, thin_components
@@ -23,6 +24,18 @@ from jaxgmm.params import GMMParams
 
 # Rounds of repair and further iterations; what is still degenerate then is kept with its diagnosis.
 MAX_ROUNDS = 5
+
+
+class Ended(Protocol):
+    """Lanes that have come to their stop."""
+
+    @property
+    def params(self) -> GMMParams: ...
+    @property
+    def status(self) -> Any: ...
+    @property
+    def floored(self) -> Any: ...
+
 
 Run = Callable[[GMMParams, EMOptions], LanesResult]
 
@@ -69,35 +82,31 @@ def repaired(lanes: LanesResult, rows: Rows, options: EMOptions, run: Run, how: 
     options: in the units of the rows. run(starts, options): lanes from new starts. how: a key of `REPAIRS`.
     n_components: how many of the components of a lane are meant to be there.
     """
-    repair, floor = REPAIRS[how], np.asarray(options.reg_covar, np.float64)
+    repair = REPAIRS[how]
     for _ in range(MAX_ROUNDS):
-        bad = np.array([_bad(lanes, i, rows, floor, n_components, how) for i in range(len(lanes.status))])
+        bad = np.array([wanting(lanes, i, rows, options, n_components, how) for i in range(len(lanes.status))])
         chosen = np.flatnonzero(bad.any(axis=1) & (lanes.n_iter < options.max_iter))
         if not len(chosen) or _interrupt.asked():
             break
-        starts = [repair(take(lanes.params, int(i)), bad[i]) for i in chosen]
+        starts = stack([repair(take(lanes.params, int(i)), bad[i]) for i in chosen])
         rest = replace(options, max_iter=options.max_iter - np.int32(lanes.n_iter[chosen].min()))
-        lanes = _continued(lanes, chosen, run(_stacked(starts), rest))
+        lanes = _continued(lanes, chosen, run(starts, rest))
     return lanes
 
 
-def _bad(lanes: LanesResult, i: int, rows: Rows, floor: np.ndarray, n_components: int, how: str) -> np.ndarray:
-    """(K): which components of a lane want repair. What has been dropped does not."""
+def wanting(lanes: Ended, i: int, rows: Rows, options: EMOptions, n_components: int, how: str) -> np.ndarray:
+    """(K): which components of a lane want repair. What has been dropped does not.
+
+    how: a key of `REPAIRS`. The other arguments as in `repaired`.
+    """
     params = take(lanes.params, i)
     weights = np.asarray(params.weights)
     empty = (weights == 0) & (np.arange(len(weights)) < n_components)
     bad = empty if how == "revive" else np.zeros_like(empty)
     singular = lanes.status[i] == Status.SINGULAR
     if params.family.per_component and (singular or (np.asarray(lanes.floored[i]) >= 0).any()):
-        bad = bad | thin_components(params, rows, floor, singular=singular)
+        bad = bad | thin_components(params, rows, options, singular=singular)
     return bad
-
-
-def _stacked(starts: list[GMMParams]) -> GMMParams:
-    weights, means, covariances = (
-        np.stack([np.asarray(getattr(p, name)) for p in starts]) for name in ("weights", "means", "covariances")
-    )
-    return replace(starts[0], weights=weights, means=means, covariances=covariances)
 
 
 def _continued(lanes: LanesResult, chosen: np.ndarray, more: LanesResult) -> LanesResult:
@@ -106,9 +115,11 @@ def _continued(lanes: LanesResult, chosen: np.ndarray, more: LanesResult) -> Lan
     chosen, more = chosen[usable], take(more, usable)
     fields = {name: np.array(getattr(lanes, name)) for name in ("log_likelihood", "classification_log_likelihood")}
     fields |= {name: np.array(getattr(lanes, name)) for name in ("status", "kernel", "penalty", "floored", "n_iter")}
-    n_iter = fields["n_iter"][chosen] + 1 + more.n_iter
+    done = fields["n_iter"][chosen] + 1
+    since = np.where(more.floored >= 0, more.floored + done[:, None], -1)
+    more = replace(more, n_iter=more.n_iter + done, floored=since)
     for name, values in fields.items():
-        values[chosen] = n_iter if name == "n_iter" else getattr(more, name)
+        values[chosen] = getattr(more, name)
     width = lanes.history.shape[1] + more.history.shape[1]
     history = np.full((len(lanes.status), width), np.nan, lanes.history.dtype)
     history[:, : lanes.history.shape[1]] = lanes.history

@@ -15,10 +15,10 @@ from jaxgmm import _interrupt
 from jaxgmm._interrupt import Interrupted
 from jaxgmm._numerics import next_power_of_two
 from jaxgmm._options import EMOptions, em_options
-from jaxgmm._pytree import replace, take
+from jaxgmm._pytree import put, replace, take
 from jaxgmm._status import FitError, Status, cause, cure
 from jaxgmm.data.rows import Rows
-from jaxgmm.em.diagnosis import diagnose
+from jaxgmm.em.diagnosis import Diagnosis, diagnose
 from jaxgmm.em.lanes import LanesResult, run_lanes
 from jaxgmm.em.repair import REPAIRS, repaired
 from jaxgmm.em.result import FitResult
@@ -177,7 +177,7 @@ def run_most_promising(
     history[chosen, lanes.history.shape[1] :] = more.history[:, 1:]
     merged = jax.tree.map(np.array, replace(lanes, status=status, history=history))
     more = replace(more, n_iter=more.n_iter + SHORT_RUN, history=history[chosen])
-    jax.tree.map(lambda whole, part: whole.__setitem__(chosen, part), merged, more)
+    put(merged, chosen, more)
     return merged
 
 
@@ -203,8 +203,9 @@ def summarise(
         chosen = np.flatnonzero(np.asarray(own.weights) > 0)
     own = select_components(own, chosen)
     singular = status == Status.SINGULAR
-    floor = np.asarray(inside.reg_covar, np.float64)
-    found = diagnose(own, rows, floor, since=lanes.floored[i][chosen], singular=singular)
+    since, found = lanes.floored[i][chosen], tuple[Diagnosis, ...]()
+    if singular or (since >= 0).any() or (np.asarray(own.weights) == 0).any():
+        found = diagnose(own, rows, inside, since=since, singular=singular)
     if not np.isfinite(lanes.log_likelihood[i]):
         if status == Status.INTERRUPTED:
             _interrupt.check()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -151,6 +151,19 @@ class FitResult:
         sound = ~np.isin(self.restart_status, (Status.SINGULAR, Status.NONFINITE))
         sound[self.best_restart] = True
         return float(np.mean(sound & (gap <= SAME_OPTIMUM * (1.0 + abs(self.log_likelihood)))))
+
+    def rescaled(self, log_scale: float) -> FitResult:
+        """The likelihoods, and so the criteria, of x for a fit to z = (x − shift) / scale; all else is still that of z.
+
+        ℓ(x) = ℓ(z) − Σ_n v_n log_scale. log_scale: Σ_d log scale_d.
+        """
+        offset = self.weight_sum * log_scale
+        return replace(
+            self,
+            log_likelihood=self.log_likelihood - offset,
+            classification_log_likelihood=self.classification_log_likelihood - offset,
+            restart_log_likelihoods=self.restart_log_likelihoods - offset,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

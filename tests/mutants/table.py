@@ -21,7 +21,7 @@ class Mutant:
 
 ORACLE = "tests/test_against_oracle.py"
 LAWS = "tests/test_laws.py"
-FIT = "tests/test_fit.py"
+STOPPING = "tests/test_stopping.py"
 KERNELS = "tests/test_kernels.py"
 KMEANS = "tests/test_kmeans_start.py"
 MANY = "tests/test_many.py"
@@ -190,42 +190,42 @@ MUTANTS = (
         "em/loop.py",
         "jnp.where(wanted > noise, (size <= wanted) | (options.aitken & still), still)",
         "~(size > jnp.maximum(wanted, noise))",
-        (f"{FIT}::test_every_stop_code",),
+        (f"{STOPPING}::test_every_stop_code",),
     ),
     Mutant(
         "a log-likelihood that is not finite is accepted",
         "em/loop.py",
         "sound = precise & regular & jnp.isfinite(log_likelihood + penalty)",
         "sound = precise & regular",
-        (f"{FIT}::test_a_log_likelihood_that_is_not_finite_stops_and_changes_nothing",),
+        (f"{STOPPING}::test_a_log_likelihood_that_is_not_finite_stops_and_changes_nothing",),
     ),
     Mutant(
         "a covariance without a correct digit is accepted",
         "params.py",
         "conditional > singular_floor(n_features, moment.dtype) * (moment + square)",
         "conditional > 0.0 * (moment + square)",
-        (f"{FIT}::test_a_singularity_is_no_success_and_no_nan", "tests/test_degenerate_sets.py"),
+        (f"{STOPPING}::test_a_singularity_is_no_success_and_no_nan", "tests/test_degenerate_sets.py"),
     ),
     Mutant(
         "best state not kept",
         "em/loop.py",
         "better = sound & (log_likelihood + penalty > state.best_log_likelihood + state.best_penalty - noise)",
         "better = sound",
-        (f"{FIT}::test_the_best_state_is_returned_when_regularisation_leads_away_from_it",),
+        (f"{STOPPING}::test_the_best_state_is_returned_when_regularisation_leads_away_from_it",),
     ),
     Mutant(
         "tolerance not relative",
         "em/loop.py",
         "options.tol * (options.row_weight + jnp.abs(stats.log_likelihood))",
         "options.tol * options.row_weight",
-        (f"{FIT}::test_tol_is_relative_to_the_total",),
+        (f"{STOPPING}::test_tol_is_relative_to_the_total",),
     ),
     Mutant(
         "a fall under regularisation is a fault",
         "em/loop.py",
         "(change < -DECREASE_FACTOR * noise) & jnp.all(options.reg_covar == 0)",
         "(change < -DECREASE_FACTOR * noise)",
-        (f"{FIT}::test_every_stop_code",),
+        (f"{STOPPING}::test_every_stop_code",),
     ),
     Mutant(
         "history misaligned by one iteration",
@@ -239,14 +239,14 @@ MUTANTS = (
         "em/restarts.py",
         "return max(range(len(lanes.status))",
         "return min(range(len(lanes.status))",
-        (f"{FIT}::test_the_healthiest_restart_wins",),
+        (f"{STOPPING}::test_the_healthiest_restart_wins",),
     ),
     Mutant(
         "failed restarts count as agreement",
         "em/result.py",
         "np.mean(sound & (gap <=",
         "np.mean((gap <=",
-        (f"{FIT}::test_the_share_of_the_best_counts_no_failures",),
+        ("tests/test_fit.py::test_the_share_of_the_best_counts_no_failures",),
     ),
     # Rows
     Mutant(
@@ -275,14 +275,14 @@ MUTANTS = (
         "em/restarts.py",
         " or smallest_variance(params) < np.finfo(rows.dtype).tiny",
         "",
-        (f"{FIT}::test_covariances_below_the_dtype_are_an_error",),
+        (f"{STOPPING}::test_covariances_below_the_dtype_are_an_error",),
     ),
     Mutant(
         "dtype not kept",
         "_checks.py",
         "target = np.float32 if array.dtype.itemsize <= 4 else np.float64",
         "target = np.float64",
-        ("tests/test_estimator.py::test_dtype_follows_the_data", f"{FIT}::test_no_iteration_returns_the_start"),
+        ("tests/test_estimator.py::test_dtype_follows_the_data", f"{STOPPING}::test_no_iteration_returns_the_start"),
     ),
     Mutant(
         "masked values read as numbers",
