@@ -30,7 +30,7 @@ INIT_METHODS = ("kmeans", "k-means++", "random", "random_from_data", "orthant")
 CRITERIA = ("bic", "aic", "icl", "silhouette")
 TOL_KINDS = ("change", "aitken")
 REG_KINDS = ("relative", "absolute")
-ACCELERATIONS = ("squarem", "anderson")
+ACCELERATIONS = ("squarem", "anderson", "lbfgs")
 PRIORS = ("default",)
 DEGENERATE = ("keep", "drop", "revive", "raise")
 KERNELS = ("auto", "features", "whitening")
@@ -121,7 +121,7 @@ _EM = (
     Option("reg_covar", Number(), "added to the diagonal of every covariance (default 1e-6; 0 with a prior)"),
     Option("reg_kind", Choice(REG_KINDS), "its unit: the variance of each column, or data units squared", "relative"),
     Option("max_iter", Whole(0), "the largest number of iterations", 1000),
-    Option("accelerate", Choice(ACCELERATIONS), "extrapolate where EM creeps: squarem or anderson"),
+    Option("accelerate", Choice(ACCELERATIONS), "extrapolate where EM creeps: squarem, anderson or lbfgs"),
     Option("keep_restarts", Whole(1), "after a short run only so many restarts go on (default: all)"),
     Option("kernel", Choice(KERNELS), "how densities are computed: auto, features (fast) or whitening", "auto"),
     _SEED,
