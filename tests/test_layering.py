@@ -61,6 +61,7 @@ LAYERS = {
     # 5 surfaces
     "compare": 5,
     "api": 5,
+    "gradient": 5,
     "estimators": 5,
     "many": 5,
     "report": 5,
