@@ -122,17 +122,8 @@ def _loss(place: FreeParams, frame: Frame, task: Task, x: Array, weight: Array) 
     return -(log_likelihood(params, x, weight) + _extra(params, frame, task)) / frame.weight_sum
 
 
-def _evaluate(climb: Climb, frame: Frame, task: Task) -> Climb:
-    """The objective of all rows at the present place, and whether to go on."""
-    import optax
-
-    loss_of = partial(_loss, frame=frame, task=task, x=frame.x, weight=frame.weight)
-    known = all(len(optax.tree.get_all_with_path(climb.memory, name)) == 1 for name in ("value", "grad"))
-    if known and task.batch_size is None:
-        # A line search ends with them.
-        loss, slope = optax.value_and_grad_from_state(loss_of)(climb.place, state=climb.memory)
-    else:
-        loss, slope = jax.value_and_grad(loss_of)(climb.place)
+def _settled(climb: Climb, frame: Frame, loss: Array, slope: FreeParams) -> Climb:
+    """The lane with `loss` and `slope` over all rows at its present place, and whether it goes on."""
     options, params = frame.options, mixture(climb.place, frame)
     factors = factorize(params)
     objective = -loss * frame.weight_sum - frame.weight_sum * options.log_volume
@@ -164,6 +155,17 @@ def _evaluate(climb: Climb, frame: Frame, task: Task) -> Climb:
     )
 
 
+def _found_by_search(climb: Climb, task: Task) -> tuple[Array, FreeParams] | None:
+    """Loss and slope at the present place where a line search has ended with them, as optax's do; otherwise None."""
+    import optax
+
+    kept = [optax.tree.get_all_with_path(climb.memory, name) for name in ("value", "grad")]
+    if task.batch_size is not None or any(len(places) != 1 for places in kept):
+        return None
+    (_, loss), (_, slope) = (places[0] for places in kept)
+    return loss, slope
+
+
 def _updated(climb: Climb, task: Task, loss_of: Callable[[FreeParams], Array], loss: Array, slope: FreeParams) -> Climb:
     import optax
 
@@ -192,6 +194,11 @@ def _epoch(climb: Climb, frame: Frame, task: Task, batch_size: int) -> Climb:
     return jax.lax.fori_loop(0, n_batches, one, climb)
 
 
+def _strong(climb: Climb) -> Climb:
+    """All numbers of definite types, so that the program of the first call is that of the second."""
+    return jax.tree.map(lambda a: jax.lax.convert_element_type(a, a.dtype), climb)
+
+
 @partial(hot_jit, static_argnames="task")
 def _begin(params: GMMParams, frame: Frame, *, task: Task) -> tuple[Climb, Frame]:
     frame = replace(frame, metric=metric(params), active=params.active)
@@ -208,7 +215,9 @@ def _begin(params: GMMParams, frame: Frame, *, task: Task) -> tuple[Climb, Frame
         status=jnp.int32(Status.RUNNING),
         floored=jnp.full(params.n_components, -1, jnp.int32),
     )
-    return _evaluate(climb, frame, task), frame
+    slope_of = jax.value_and_grad(partial(_loss, frame=frame, task=task, x=frame.x, weight=frame.weight))
+    loss, slope = slope_of(place)
+    return _strong(_settled(climb, frame, loss, slope)), frame
 
 
 @partial(hot_jit, static_argnames="task")
@@ -221,12 +230,13 @@ def _advance(climb: Climb, frame: Frame, limit: Array, *, task: Task) -> tuple[C
 
     def one(carry: tuple[Climb, Array, Array]) -> tuple[Climb, Array, Array]:
         climb, history, i = carry
+        loss_of = partial(_loss, frame=frame, task=task, x=frame.x, weight=frame.weight)
         if task.batch_size is None:
-            loss_of = partial(_loss, frame=frame, task=task, x=frame.x, weight=frame.weight)
             climb = _updated(climb, task, loss_of, climb.loss, climb.slope)
         else:
             climb = _epoch(climb, frame, task, task.batch_size)
-        climb = _evaluate(climb, frame, task)
+        loss, slope = _found_by_search(climb, task) or jax.value_and_grad(loss_of)(climb.place)
+        climb = _strong(_settled(climb, frame, loss, slope))
         return climb, history.at[i].set(climb.objective), i + 1
 
     climb, history, _ = jax.lax.while_loop(running, one, (climb, history, jnp.int32(0)))
