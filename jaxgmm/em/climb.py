@@ -107,13 +107,17 @@ def _place_of(params: GMMParams, frame: Frame) -> FreeParams:
     return jax.tree.map(jnp.multiply, free, frame.metric)
 
 
+def _in_data_units(params: GMMParams, frame: Frame) -> GMMParams:
+    return translate(rescale(params, frame.scale), frame.offset[None, :])
+
+
 def _extra(params: GMMParams, frame: Frame, task: Task) -> Array:
     """log prior − penalty."""
     total = jnp.zeros((), params.means.dtype)
     if frame.options.prior is not None:
         total += log_prior(frame.options.prior, params, factorize(params))
     if task.penalty is not None:
-        total -= jnp.asarray(task.penalty(translate(rescale(params, frame.scale), frame.offset)), total.dtype)
+        total -= jnp.asarray(task.penalty(_in_data_units(params, frame)), total.dtype)
     return total
 
 
@@ -267,7 +271,7 @@ def climb_lanes(rows: Rows, starts: GMMParams, options: EMOptions, *, task: Task
         options=options,
     )
     if task.penalty is not None:
-        check_penalty(task.penalty, translate(rescale(take(starts, 0), frame.scale), frame.offset))
+        check_penalty(task.penalty, _in_data_units(take(starts, 0), frame))
     lanes = [
         _climb(take(starts, i), replace(frame, key=jax.random.fold_in(key, i)), task)
         for i in range(starts.weights.shape[0])
