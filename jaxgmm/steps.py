@@ -87,8 +87,9 @@ def em_step(
     sample_weight: Array | None = None,
     *,
     reg_covar: float | Array = 1e-6,
+    prior: Prior | None = None,
     block_size: int | None = None,
 ) -> tuple[GMMParams, SuffStats]:
     """One EM iteration: the updated mixture, and the statistics (with the log-likelihood) of the *old* one."""
     stats = e_step(params, x, sample_weight, block_size=block_size)
-    return m_step(params, stats, reg_covar), stats
+    return m_step(params, stats, reg_covar, prior), stats

@@ -88,6 +88,19 @@ def test_without_a_floor_the_error_names_the_component(small):
 
 def test_a_floor_that_is_meant_to_shrink_is_no_degeneracy(small):
     assert not jaxgmm.fit(small.x, K, key=0, reg_covar=0.5).degenerate
+    assert not jaxgmm.fit_many([small.x], K, key=0, reg_covar=0.5).degenerate.any()
+
+
+def test_a_thin_direction_of_many_columns_is_seen_in_the_loop(small):
+    """None of the columns stands still, and the last given the others varies by several times the floor."""
+    x = np.column_stack([small.x, small.x.sum(axis=1), small.x @ np.array([1.0, -1.0, 2.0])])
+    result = jaxgmm.fit(x, 2, key=0)
+    assert [d.kind for d in result.diagnoses] == ["floor", "floor"]
+    assert all(d.since is not None and len(d.columns) >= 3 for d in result.diagnoses)
+    assert jaxgmm.fit(x, 2, key=0, degenerate="drop").n_components == 1
+    many = jaxgmm.fit_many([small.x, x[:, :3], x[:, 2:]], 2, key=0)
+    assert many.degenerate.tolist() == [False, False, False]
+    assert jaxgmm.fit_many([x], 2, key=0).degenerate.tolist() == [True]
 
 
 def test_a_model_keeps_its_diagnoses(small, tmp_path):

@@ -274,3 +274,69 @@ def test_shell_says_what_is_missing(fit_rows):
     assert "how many components" in fit_rows("--group", "cell", code=2)[1]
     assert ".csv or .tsv" in fit_rows("--group", "cell", "-n", "2", "-o", "x.npy", code=2)[1]
     assert "no group could be fitted" in fit_rows("--group", "cell", "-n", "100", "--seed", "0", code=1)[1]
+
+
+# Priors, and what is done about degenerate components
+
+
+def with_equal_rows() -> list[np.ndarray]:
+    """The small sets, the second of which has a third of its rows on one place."""
+    sets = list(small_sets())
+    sets[1] = np.concatenate([sets[1], np.repeat(sets[1][:1], len(sets[1]) // 2, axis=0)])
+    return sets
+
+
+GIVEN_PRIOR = jaxgmm.Prior(mean=np.zeros(2), mean_weight=0.1, dof=5.0, scale=np.eye(2), concentration=2.0)
+
+
+@pytest.mark.parametrize("prior", ["default", GIVEN_PRIOR], ids=["default", "given"])
+def test_each_set_has_the_prior_that_it_would_have_alone(prior):
+    sets = small_sets()
+    result = jaxgmm.fit_many(sets, [1, 2], key=KEY, prior=prior)
+    for i, fit in enumerate(result.fits):
+        own = alone(sets, i, fit.n_components, prior=prior)
+        assert_same_fit(fit, own)
+        assert fit.log_posterior == pytest.approx(own.log_posterior, rel=1e-9)
+        assert fit.log_prior != 0.0
+
+
+@pytest.mark.parametrize("how", ["keep", "drop", "revive"])
+@pytest.mark.parametrize("reg_covar", [1e-6, 0.0])
+def test_degenerate_components_are_treated_as_they_would_be_alone(how, reg_covar):
+    sets, options = with_equal_rows(), {"n_restarts": 2, "degenerate": how, "reg_covar": reg_covar}
+    result = jaxgmm.fit_many(sets, 3, key=KEY, **options)
+    fits = [alone(sets, i, 3, **options) for i in range(len(sets))]
+    assert result.n_components.tolist() == [fit.n_components for fit in fits]
+    assert result.degenerate.tolist() == [fit.degenerate for fit in fits]
+    assert how == "revive" or result.degenerate[1] == (how == "keep")
+    # On its way into a singularity the likelihood magnifies rounding.
+    rtol = 1e-9 if reg_covar else 1e-6
+    for mine, own in zip(result.fits, fits, strict=True):
+        assert mine.log_likelihood == pytest.approx(own.log_likelihood, rel=rtol)
+        assert mine.bic == pytest.approx(own.bic, rel=rtol)
+        assert [d.text() for d in mine.diagnoses] == [d.text() for d in own.diagnoses]
+
+
+def test_a_degenerate_fit_can_be_refused():
+    options = {"key": KEY, "n_restarts": 2}
+    kept = jaxgmm.fit_many(with_equal_rows(), 3, **options)
+    result = jaxgmm.fit_many(with_equal_rows(), 3, degenerate="raise", **options)
+    assert 0 < kept.degenerate.sum() < len(kept.keys)
+    assert result.fitted.tolist() == (~kept.degenerate).tolist()
+    assert "of them distinct and is at the floor" in result.failures[1]
+    assert result.fits[1] is None
+    assert not result.degenerate.any()
+
+
+def test_the_shell_names_the_columns_of_degenerate_groups(tmp_path, shell):
+    lines = [f"{i},{x[0]:.17g},{x[1]:.17g}" for i, rows in enumerate(with_equal_rows()) for x in rows]
+    path = tmp_path / "x.csv"
+    path.write_text("\n".join(["g,east,north", *lines]))
+    words = ["fit-many", path, "--group", "g", "-n", "3", "--n-restarts", "2", "--seed", "5", "--json"]
+    out, err = shell(*words)
+    groups = json.loads(out)["groups"]
+    assert [g["group"] for g in groups if "diagnoses" in g] == [1]
+    assert "columns east, north" in groups[1]["diagnoses"][0]["text"]
+    assert "group 1: component" in " ".join(err.split())
+    out, _ = shell(*words, "--degenerate", "drop", "--prior", "default")
+    assert not any("diagnoses" in g for g in json.loads(out)["groups"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -38,7 +39,7 @@ def fit_many(settings: Settings, console: Console) -> int:
             **inputs.fit_arguments(settings, table, seed),
         )
         names = [table.label_names[label] if table.label_names else label for label in result.keys]
-        _complain(result, names, console, interrupted=bool(wish.exit_code))
+        _complain(result, names, table.columns, console, interrupted=bool(wish.exit_code))
         rows = [
             {"group": name} | {k: v for k, v in row.items() if k != "set"}
             for name, row in zip(names, result.table(), strict=True)
@@ -55,11 +56,15 @@ def fit_many(settings: Settings, console: Console) -> int:
         found_out = "interrupted; the groups that had begun are kept as far as they came"
         console.warn("W309", found_out, "see the column status")
         found["exit_code"] = wish.exit_code
+    for i in np.flatnonzero(result.degenerate).tolist():
+        rows[i]["diagnoses"] = [d.as_dict(table.columns) for d in result.diagnoses(i)]
     console.emit(found | {"failed": int(np.sum(~result.fitted)), "groups": rows})
     return wish.exit_code
 
 
-def _complain(result: ManyResult, names: list[Any], console: Console, *, interrupted: bool) -> None:
+def _complain(
+    result: ManyResult, names: list[Any], columns: Sequence[str], console: Console, *, interrupted: bool
+) -> None:
     """Say how many groups have no fit, or one that did not converge; nothing to keep is an error."""
     failed = np.flatnonzero(~result.fitted)
     if len(failed):
@@ -82,7 +87,8 @@ def _complain(result: ManyResult, names: list[Any], console: Console, *, interru
         console.fault("W303", found, "ask for fewer components")
     thin = np.flatnonzero(result.degenerate & (result.empty_components == 0))
     if len(thin):
-        found = f"{len(thin)} of {len(names)} groups have a degenerate component, first {names[thin[0]]!r}"
+        first = "; ".join(d.text(columns) for d in result.diagnoses(int(thin[0])))
+        found = f"{len(thin)} of {len(names)} groups have a degenerate component; group {names[thin[0]]!r}: {first}"
         console.fault("W307", found, "ask for fewer components, or drop what does not vary")
     open_ = int(np.sum(result.fitted & ~result.converged))
     if open_ and not interrupted:

@@ -121,14 +121,12 @@ _EM = (
     Option("reg_covar", Number(), "added to the diagonal of every covariance (default 1e-6; 0 with a prior)"),
     Option("reg_kind", Choice(REG_KINDS), "its unit: the variance of each column, or data units squared", "relative"),
     Option("max_iter", Whole(0), "the largest number of iterations", 1000),
+    Option("prior", Choice(PRIORS), "default is that of mclust: covariances cannot collapse (default: none)"),
+    Option("degenerate", Choice(DEGENERATE), "components on hardly any rows: keep, drop, revive, raise", "keep"),
     Option("accelerate", Choice(ACCELERATIONS), "extrapolate where EM creeps: squarem, anderson or lbfgs"),
     Option("keep_restarts", Whole(1), "after a short run only so many restarts go on (default: all)"),
     Option("kernel", Choice(KERNELS), "how densities are computed: auto, features (fast) or whitening", "auto"),
     _SEED,
-)
-_PRIOR = Option("prior", Choice(PRIORS), "default: that of mclust, which keeps covariances from collapsing")
-_DEGENERATE = Option(
-    "degenerate", Choice(DEGENERATE), "components on hardly any rows: keep, drop, revive, raise", "keep"
 )
 _CRITERION = Option("criterion", Choice(CRITERIA), "what chooses: bic, aic, icl or silhouette", "bic")
 _FORCE = Option("force", Switch(), "replace an output file that exists", False, group="output")
@@ -159,8 +157,6 @@ FIT = Command(
         Option("n_components", Whole(1, metavar="K"), "number of Gaussians", None, ("-n", "--n-clusters")),
         Option("covariance_type", _SHAPES, "shape: " + ", ".join(COVARIANCE_TYPES), ["full"]),
         *_EM,
-        _PRIOR,
-        _DEGENERATE,
         _STRICT,
         Option("init_from", PathName(), "start from this model file"),
         Option("criterion", Choice(CRITERIA), "silhouette: print it too; the others are always printed", "bic"),
@@ -184,8 +180,6 @@ SWEEP = Command(
         Option("covariance_type", _SHAPES, "shapes to try: " + ", ".join(COVARIANCE_TYPES), ["full"]),
         _CRITERION,
         *_EM,
-        _PRIOR,
-        _DEGENERATE,
         _STRICT,
         _MODEL_OUT,
         _FORCE,

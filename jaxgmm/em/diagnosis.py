@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -96,23 +96,22 @@ def diagnose(
         Diagnosis(component=int(k), kind="empty", weight=0.0, n_rows=0, n_distinct=0)
         for k in np.flatnonzero(weights == 0)
     ]
-    thin, shown, kind = _thin(params, rows, options, singular=singular)
-    floored, before, params = np.flatnonzero(thin), params, shown
-    if not len(floored):
+    thin = _thin(params, rows, options, singular=singular)
+    chosen = np.flatnonzero(thin.found)
+    if not len(chosen):
         return tuple(found)
-    # Rows are told by the last mixture that has densities.
-    telling = before if kind == "singular" else params
-    known = smallest_variance(telling) > 0
-    labels = np.asarray(_labels(telling, rows.x))[: rows.n_samples] if known else None
+    # Rows are told by this mixture: the one in which it shows may have no densities.
+    known = smallest_variance(params) > 0
+    labels = np.asarray(_labels(params, rows.x))[: rows.n_samples] if known else None
     used = np.asarray(rows.weight[: rows.n_samples]) > 0
-    for k in floored if params.family.per_component else floored[:1]:
+    for k in chosen if params.family.per_component else chosen[:1]:
         mine = np.flatnonzero((labels == k) & used) if labels is not None else np.empty(0, int)
         counted = labels is not None and len(mine) <= _MAX_COUNTED
-        value, columns = _thin_directions(params, int(k), np.asarray(options.reg_covar, np.float64))
+        value, columns = _thin_directions(thin.shown, int(k), thin.floor[k])
         found.append(
             Diagnosis(
                 component=int(k) if params.family.per_component else None,
-                kind=kind,
+                kind=thin.kind,
                 weight=float(weights[k]),
                 eigenvalue=value * rows.scale * rows.scale,
                 columns=columns,
@@ -126,22 +125,33 @@ def diagnose(
 
 def thin_components(params: GMMParams, rows: Rows, options: EMOptions, *, singular: bool) -> np.ndarray:
     """(K) bool: the components that `diagnose` calls "floor" or "singular"."""
-    return _thin(params, rows, options, singular=singular)[0]
+    return _thin(params, rows, options, singular=singular).found
 
 
-def _thin(params: GMMParams, rows: Rows, options: EMOptions, *, singular: bool) -> tuple[np.ndarray, GMMParams, str]:
-    """Which components are at the floor or become singular, the mixture in which that shows, and which of the two."""
+class _Thin(NamedTuple):
+    """Which components are thin (K), the mixture in which that shows, of which kind, and below what (K, D)."""
+
+    found: np.ndarray
+    shown: GMMParams
+    kind: str
+    floor: np.ndarray
+
+
+def _thin(params: GMMParams, rows: Rows, options: EMOptions, *, singular: bool) -> _Thin:
+    """The components that become singular, or else those that are at the floor."""
     used = np.asarray(params.weights) > 0
     if singular:
-        after, _ = _next(params, rows.x, rows.weight, reg_covar=np.asarray(options.reg_covar, rows.dtype))
+        reg_covar = np.asarray(options.reg_covar, rows.dtype)
+        after, _ = _next(params, rows.x, rows.weight, reg_covar=reg_covar, prior=options.prior)
         shown = after if np.isfinite(np.asarray(after.covariances)).all() else params
         # By the size of the moments that they come from, as `is_sound` does.
         moments = np.einsum("kii->ki", full_covariances(shown)) + np.asarray(shown.means, np.float64) ** 2
-        least = np.maximum(singular_floor(rows.n_features, rows.dtype) * moments, np.finfo(np.float64).tiny)
-        broken = at_floor(full_covariances(shown), least, 1.0) & used
+        floor = np.maximum(singular_floor(rows.n_features, rows.dtype) * moments, np.finfo(np.float64).tiny)
+        broken = at_floor(full_covariances(shown), floor) & used
         if broken.any():
-            return broken, shown, "singular"
-    return at_floor(full_covariances(params), options.watched) & used, params, "floor"
+            return _Thin(broken, shown, "singular", floor)
+    floor = np.broadcast_to(AT_FLOOR * np.asarray(options.watched, np.float64), np.shape(params.means))
+    return _Thin(at_floor(full_covariances(params), floor) & used, params, "floor", floor)
 
 
 @jax.jit
@@ -154,26 +164,22 @@ def full_covariances(params: GMMParams) -> np.ndarray:
     return np.asarray(_full(params), np.float64)
 
 
-def at_floor(covariances: np.ndarray, floor: np.ndarray, factor: float = AT_FLOOR) -> np.ndarray:
-    """(..., K): whose covariance (..., K, D, D), in units of `floor`, has an eigenvalue of at most `factor`.
-
-    floor: broadcasts with (..., K, D); where it is 0 no covariance is at it.
-    """
-    floor = np.broadcast_to(np.asarray(floor, np.float64), covariances.shape[:-1])
+def at_floor(covariances: np.ndarray, floor: np.ndarray) -> np.ndarray:
+    """(K): whose covariance (K, D, D), in units of `floor` (K, D), has an eigenvalue of at most 1; of 0: none."""
     unit = 1.0 / np.sqrt(np.where(floor > 0, floor, 1.0))
-    scaled = covariances * unit[..., :, None] * unit[..., None, :]
-    finite = np.isfinite(scaled).all(axis=(-2, -1))
-    smallest = np.linalg.eigvalsh(np.where(np.expand_dims(finite, (-2, -1)), scaled, 0.0))[..., 0]
-    return np.logical_and(smallest <= factor, np.any(floor > 0, axis=-1))
+    scaled = covariances * unit[:, :, None] * unit[:, None, :]
+    finite = np.all(np.isfinite(scaled), axis=(1, 2), keepdims=True)
+    smallest = np.linalg.eigvalsh(np.where(finite, scaled, 0.0))[:, 0]
+    return np.logical_and(smallest <= 1.0, np.any(floor > 0, axis=1))
 
 
-def _thin_directions(params: GMMParams, k: int, reg_covar: np.ndarray) -> tuple[float, tuple[int, ...]]:
+def _thin_directions(params: GMMParams, k: int, floor: np.ndarray) -> tuple[float, tuple[int, ...]]:
     """The smallest eigenvalue of Σ_k, and the columns that do not vary, or else those of its thinnest direction."""
     covariance = full_covariances(params)[k]
     if not np.isfinite(covariance).all():
         return 0.0, tuple(range(len(covariance)))
     variances = np.diag(covariance)
-    still = variances <= AT_FLOOR * reg_covar
+    still = variances <= floor
     if not still.any():
         # In units of the spread, so that a column of small numbers is not taken for a thin one.
         deviation = np.sqrt(np.where(variances > 0, variances, 1.0))
