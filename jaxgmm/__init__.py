@@ -1,7 +1,8 @@
 """Gaussian mixture models by EM in JAX.
 
-Functions on pytrees: `fit`, `sweep`, `fit_many`, `e_step`, `m_step`, `em_step`, `log_prob`, `responsibilities`,
-`predict`, `sample`. A scikit-learn drop-in: `GaussianMixture`. Files: `save`, `load`. Shell: ``jaxgmm --help``.
+Functions on pytrees: `fit`, `sweep`, `fit_many`, `fit_gradient`, `e_step`, `m_step`, `em_step`, `log_prob`,
+`responsibilities`, `predict`, `sample`. A scikit-learn drop-in: `GaussianMixture`. Files: `save`, `load`.
+Shell: ``jaxgmm --help``.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ importlib.import_module("jaxgmm._fork")
 _HOME = {
     "fit": "api",
     "sweep": "api",
+    "fit_gradient": "gradient",
     "CRITERIA": "api",
     "fit_many": "many",
     "ManyResult": "many",
@@ -137,6 +139,7 @@ if TYPE_CHECKING:
         silhouette as silhouette,
         uncertainty as uncertainty,
     )
+    from jaxgmm.gradient import fit_gradient as fit_gradient
     from jaxgmm.init import INIT_METHODS as INIT_METHODS
     from jaxgmm.init.given import (
         make_params as make_params,

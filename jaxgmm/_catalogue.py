@@ -129,6 +129,9 @@ E151 A prior that cannot be used
 E152 A fork of a process that has computed
     JAX's threads do not survive a fork, and what computes without them waits for ever. Start workers with
     `multiprocessing.get_context("spawn")`, or fork before the first fit.
+E153 A penalty that cannot be used
+    `fit_gradient` differentiates its penalty: a function of `GMMParams` in data units, made of `jax.numpy` operations,
+    that returns one finite number with a finite gradient. The message says what it does instead.
 E201 Not numbers
     The data contain text, dates or objects where numbers are needed. Drop such columns or encode them first.
 E202 Complex numbers

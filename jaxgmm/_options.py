@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxgmm._pytree import pytree
+from jaxgmm._numerics import singular_floor
+from jaxgmm._pytree import pytree, replace
 from jaxgmm._status import UsageError, choose
 
 # What reg_covar adds is small when it is at most this part of the largest variance of a feature.
@@ -91,6 +92,12 @@ def default_reg_covar(reg_covar: float | None, prior: Any) -> float:
     if reg_covar is not None:
         return reg_covar
     return 1e-6 if prior is None else 0.0
+
+
+def firmer(options: EMOptions, n_features: int, dtype: Any) -> EMOptions | None:
+    """Options with the smallest relative floor that is no rounding in `dtype`; None if these have it, or want none."""
+    least = np.asarray(singular_floor(n_features, dtype), dtype)
+    return replace(options, reg_covar=least) if options.relative and 0 < options.reg_covar < least else None
 
 
 def check_choice(value: Any, name: str, choices: Sequence[str]) -> str:

@@ -28,7 +28,7 @@ from jaxgmm.prior import Prior, prior_for
 CRITERIA = ("bic", "aic", "icl", "silhouette")
 
 
-def _check_init(
+def check_init(
     init: Any, rows: Rows, candidates: Sequence[int], covariance_type: str, key: Any, n_restarts: int
 ) -> tuple[str | list[GMMParams], jax.Array | None]:
     """The start (a method's name or lanes of parameters) and one key per restart, None where nothing is drawn."""
@@ -98,13 +98,14 @@ def fit(
     is still to be gained, for slow fits. reg_covar: added to covariance diagonals, 1e-6 if None (0 with a prior), in
     units of the variance of each feature; reg_kind ``"absolute"``: in data units squared. prior: a `Prior`,
     ``"default"`` for mclust's, or None; with one, ℓ plus its logarithm is maximised, which keeps covariances regular.
-    max_iter: largest number of passes over the rows. accelerate: ``"squarem"`` or ``"anderson"`` extrapolate where EM
-    creeps, never to a lower objective; None is plain EM. sample_weight: (N). kernel: how densities and moments are
-    computed: ``"features"`` is faster, ``"whitening"`` never loses digits, ``"auto"`` takes the first where a bound
-    computed from the parameters says that it loses nothing that matters, and changes over when it no longer does.
-    keep_restarts: after a short run only so many restarts go on, the others end as DROPPED; None: all. degenerate: what
-    to do about components that lost their rows or rest on hardly anything: ``"keep"`` them with a diagnosis,
-    ``"drop"`` them, ``"revive"`` them where another component covers most scatter, or ``"raise"`` a `FitError`.
+    max_iter: largest number of passes over the rows. accelerate: ``"squarem"`` and ``"anderson"`` extrapolate where EM
+    creeps, ``"lbfgs"`` takes quasi-Newton steps, never to a lower objective; None is plain EM. sample_weight: (N).
+    kernel: how densities and moments are computed: ``"features"`` is faster, ``"whitening"`` never loses digits,
+    ``"auto"`` takes the first where a bound computed from the parameters says that it loses nothing that matters, and
+    changes over when it no longer does. keep_restarts: after a short run only so many restarts go on, the others end as
+    DROPPED; None: all. degenerate: what to do about components that lost their rows or rest on hardly anything:
+    ``"keep"`` them with a diagnosis, ``"drop"`` them, ``"revive"`` them where another component covers most scatter, or
+    ``"raise"`` a `FitError`.
 
     Returns a `FitResult`; look at ``converged``, ``message`` and ``best_share``. Raises `DataError` or
     `UsageError` for input that cannot be used and `FitError` when no start gave a finite model.
@@ -117,7 +118,7 @@ def fit(
     n_components = check_count(n_components, "n_components")
     family = get_family(covariance_type).name
     outcome = _fit_cells(
-        _checked_rows(x, n_components, sample_weight),
+        checked_rows(x, n_components, sample_weight),
         [n_components],
         [family],
         key=key,
@@ -161,7 +162,7 @@ def _fit_cells(
     """What came of every covariance type and component count; the arguments are those of `fit`, checked here."""
     cells: dict[tuple[str, int], FitResult | FitError] = {}
     with precision_context(rows.dtype):
-        start, keys = _check_init(init, rows, counts, families[0], key, check_count(n_restarts, "n_restarts"))
+        start, keys = check_init(init, rows, counts, families[0], key, check_count(n_restarts, "n_restarts"))
         options = em_options(
             rows.dtype,
             tol=tol,
@@ -190,7 +191,8 @@ def _fit_cells(
     return cells
 
 
-def _checked_rows(x: Any, n_components: int, sample_weight: Any) -> Rows:
+def checked_rows(x: Any, n_components: int, sample_weight: Any) -> Rows:
+    """Data and weights checked, and prepared for the device."""
     table = check_data(x)
     rows = rows_of(table, sample_weight)
     check_rows_for(n_components, np.asarray(rows.weight))
@@ -259,7 +261,7 @@ def sweep(
             "for example init='kmeans'",
         )
     outcomes = _fit_cells(
-        _checked_rows(x, max(counts), sample_weight),
+        checked_rows(x, max(counts), sample_weight),
         counts,
         families,
         key=key,

@@ -12,8 +12,8 @@ import numpy as np
 
 from jaxgmm import criteria
 from jaxgmm._checks import check_count, check_key, precision_context
-from jaxgmm._options import check_choice, default_reg_covar, em_options
-from jaxgmm._pytree import take
+from jaxgmm._options import check_choice, default_reg_covar, em_options, firmer
+from jaxgmm._pytree import put, take
 from jaxgmm._status import Status, UsageError, cause, cure
 from jaxgmm.covariance import CovarianceFamily, get_family
 from jaxgmm.data.sets import Sets, set_rows, sets_of
@@ -60,7 +60,8 @@ class ManyResult:
     n_samples, weight_sum (S): rows and sum of weights of each set. choice (S): the place of the chosen count among the
     candidates, -1 for a set that could not be fitted. criterion: what chose. failures: for those sets why, None for the
     others. outcome: every (set, count, restart) with leading axes (S, J, R), parameters about `offset` (S, D);
-    `restart` (S, J) is the best of each. whitened (S, J, R): which ended with that kernel. init, options: as used.
+    `restart` (S, J) is the best of each. whitened (S, J, R): which ended with that kernel. reg_covar
+    (S, J): as used, see `FitResult.options`. init, options: as used.
     dropped: components that were dropped are left out of the fits. sets: the tables and weights, of which the diagnoses
     of a fit are made.
     """
@@ -76,6 +77,7 @@ class ManyResult:
     offset: np.ndarray
     restart: np.ndarray
     whitened: np.ndarray
+    reg_covar: np.ndarray
     init: str
     options: dict[str, Any]
     dropped: bool
@@ -175,8 +177,11 @@ class ManyResult:
             kernel="whitening" if self.whitened[i, count, restart] else "features",
             init=self.init,
             diagnoses=self.diagnoses(i),
-            options=self.options,
+            options=self._options(i),
         )
+
+    def _options(self, i: int) -> dict[str, Any]:
+        return self.options | {"reg_covar": float(self.reg_covar[i, self._place[1][i]])}
 
     def diagnoses(self, i: int) -> tuple[Diagnosis, ...]:
         """What is wrong with the components of the fit of set i; empty when all is well."""
@@ -194,7 +199,7 @@ class ManyResult:
         """``at(params, rows, options, singular=)`` of the fit of set i, about its mean."""
         with precision_context(self.sets.dtype):
             rows = set_rows(self.sets, i)
-            options = em_options(rows.dtype, **{name: self.options[name] for name in ("reg_covar", "reg_kind")})
+            options = em_options(rows.dtype, **{name: self._options(i)[name] for name in ("reg_covar", "reg_kind")})
             singular = bool(self.outcome.status[self._place][i] == Status.SINGULAR)
             return at(self._centred(i), rows, rows.options(options), singular=singular)
 
@@ -274,22 +279,25 @@ def fit_many(
             reg_kind=reg_kind,
             max_iter=max_iter,
         )
-        outcome, whitened = fit_sets(
+        run = partial(
+            fit_sets,
             sets,
-            members,
-            active,
+            active=active,
             covariance_type=family.name,
             init=method.name,
             key=check_key(key if method.random else 0, f"init={init!r}"),
             n_restarts=n_restarts,
-            options=options,
             how=how,
         )
-    rank = np.array([preference(status) for status in sorted(Status)])[outcome.status]
-    rank = np.where(np.isfinite(outcome.log_likelihood), rank, -1)
-    objective = outcome.log_likelihood + outcome.penalty
-    restart = np.argmax(np.where(rank == rank.max(axis=2, keepdims=True), objective, -np.inf), axis=2)
-    best = jax.tree.map(lambda a: a[*np.indices(restart.shape), restart], outcome)
+        outcome, whitened = run(members, options=options)
+        restart, best = _best(outcome)
+        floors = np.full(restart.shape, options.reg_covar)
+        firm, weak = firmer(options, sets.n_features, dtype), best.status == Status.SINGULAR
+        if firm and weak.any():
+            again, whitened_again = run(np.flatnonzero(weak.any(axis=1)), options=firm)
+            put(outcome, weak, take(again, weak))
+            whitened[weak], floors[weak] = whitened_again[weak], firm.reg_covar
+            restart, best = _best(outcome)
     asked, dropped = np.broadcast_to(counts, restart.shape), how.degenerate == "drop"
     scores = (best.log_likelihood, best.classification_log_likelihood)
     kept = np.sum(best.params.weights > 0, axis=2) if dropped else asked
@@ -311,12 +319,22 @@ def fit_many(
         offset=sets.offset,
         restart=restart,
         whitened=whitened,
+        reg_covar=floors,
         init=method.name,
         options=options.as_dict(),
         dropped=dropped,
         sets=sets,
     )
     return _without_degenerate(result) if how.degenerate == "raise" else result
+
+
+def _best(outcome: Outcome) -> tuple[np.ndarray, Outcome]:
+    """The best restart of every set and count (S, J): the healthiest, then the highest objective; and its outcome."""
+    rank = np.array([preference(status) for status in sorted(Status)])[outcome.status]
+    rank = np.where(np.isfinite(outcome.log_likelihood), rank, -1)
+    objective = outcome.log_likelihood + outcome.penalty
+    restart = np.argmax(np.where(rank == rank.max(axis=2, keepdims=True), objective, -np.inf), axis=2)
+    return restart, jax.tree.map(lambda a: a[*np.indices(restart.shape), restart], outcome)
 
 
 def _without_degenerate(result: ManyResult) -> ManyResult:

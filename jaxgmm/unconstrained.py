@@ -12,7 +12,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import Array
 
+from jaxgmm._numerics import PRECISION
 from jaxgmm._pytree import pytree, static_field
 from jaxgmm.covariance import get_family
 from jaxgmm.params import GMMParams
@@ -57,3 +59,33 @@ def constrain(free: FreeParams) -> GMMParams:
         covariances=get_family(free.covariance_type).of_free(free.shapes),
         covariance_type=free.covariance_type,
     )
+
+
+def metric(params: GMMParams) -> FreeParams:
+    """Square roots of a rough Fisher information per row, by which lengths do not depend on the units of the features.
+
+    All are positive: those of an inactive component are 1, and nothing there moves.
+    """
+    family, n_components, n_features = params.family, params.n_components, params.n_features
+    share = jnp.where(params.weights > 0, jnp.sqrt(params.weights), 1.0)
+    deviation = jnp.sqrt(family.variances(params.covariances, n_components, n_features))
+    shapes = jnp.ones_like(params.covariances)
+    if family.correlated:
+        # Row i of L has the units of feature i, but for the logarithm on the diagonal.
+        unit = jnp.where(jnp.eye(n_features, dtype=bool)[None], 1.0, 1.0 / deviation[:, :, None])
+        shapes = unit if family.per_component else unit[0]
+    if family.per_component:
+        shapes = shapes * jnp.broadcast_to(share.reshape(-1, *([1] * (shapes.ndim - 1))), shapes.shape)
+    return FreeParams(
+        logits=share, means=share[:, None] / deviation, shapes=shapes, covariance_type=params.covariance_type
+    )
+
+
+def weighed(scale: FreeParams, free: FreeParams) -> FreeParams:
+    """Free numbers in units of a `metric`."""
+    return jax.tree.map(jnp.multiply, scale, free)
+
+
+def dot(a: FreeParams, b: FreeParams) -> Array:
+    """The sum of all products."""
+    return jax.tree.reduce(jnp.add, jax.tree.map(lambda x, y: jnp.vdot(x, y, precision=PRECISION), a, b))

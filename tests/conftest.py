@@ -98,12 +98,17 @@ def door(request):
 
 
 @pytest.fixture(scope="session")
-def files(tmp_path_factory):
-    """A directory with what the cases of `provoked` need."""
+def _first_files(tmp_path_factory):
     folder = tmp_path_factory.mktemp("files")
     with contextlib.chdir(folder):
         make_files()
     return folder
+
+
+@pytest.fixture
+def files(_first_files, tmp_path):
+    """A directory of its own with what the cases of `provoked` need."""
+    return shutil.copytree(_first_files, tmp_path / "files")
 
 
 @pytest.fixture

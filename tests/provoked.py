@@ -240,6 +240,7 @@ CALLS: dict[str, tuple[Callable[[], object], str]] = {
     "E149": (lambda: sampled(covariances=[[[-1.0]]]), "covariance"),
     "E150": (lambda: GaussianMixture().set_params(n_clusters=2), "'n_clusters'"),
     "E151": (lambda: fit(X, 2, key=0, prior="weak"), "weak"),
+    "E153": (lambda: jaxgmm.fit_gradient(X, 2, key=0, penalty=lambda params: params.means), f"(2, {D})"),
     "E201": (lambda: fit([["a"]], 1), "'a'"),
     "E202": (lambda: fit(X + 1j, K, key=0), "x is complex"),
     "E203": (lambda: fit(changed(X, np.inf), K, key=0), "infinity at row 7, column 0"),

@@ -113,6 +113,27 @@ def test_a_model_keeps_its_diagnoses(small, tmp_path):
     assert "note: component" in summary_text(model)
 
 
+@pytest.mark.parametrize("reg_covar", [1e-6, 0.0])
+def test_single_precision_raises_a_floor_that_it_cannot_hold(reg_covar):
+    """Twice 1e-6 is left of a repeated column, but of 18 columns float32 resolves no less than 3e-6."""
+    x = np.random.default_rng(0).normal(size=(200, 9)).astype(np.float32)
+    x = np.column_stack([x, x])
+    if not reg_covar:
+        with pytest.raises(FitError, match="singular"):
+            jaxgmm.fit(x, 1, key=0, reg_covar=reg_covar)
+        return
+    result = jaxgmm.fit(x, 1, key=0, reg_covar=reg_covar)
+    assert result.converged
+    (found,) = result.diagnoses
+    assert (found.kind, len(found.columns)) == ("floor", 18)
+    assert result.options["reg_covar"] == pytest.approx((18 + 8) * np.finfo(np.float32).eps)
+    assert jaxgmm.fit(x[:, :9], 1, key=0, reg_covar=reg_covar).options["reg_covar"] == np.float32(reg_covar)
+    many = jaxgmm.fit_many([x, x[::-1] + np.repeat(x[:, :1], 18, axis=1) ** 2], 1, key=0, reg_covar=reg_covar)
+    assert many.degenerate.all()
+    assert many.fits[0].options == result.options
+    assert many.fits[0].log_likelihood == pytest.approx(result.log_likelihood, rel=1e-5)
+
+
 # The floor itself
 
 

@@ -47,6 +47,7 @@ LAYERS = {
     "stats": 2,
     "kernels": 2,
     "steps": 2,
+    "objective": 2,
     "sampling": 2,
     "criteria": 2,
     # 3 algorithms
@@ -60,6 +61,7 @@ LAYERS = {
     # 5 surfaces
     "compare": 5,
     "api": 5,
+    "gradient": 5,
     "estimators": 5,
     "many": 5,
     "report": 5,

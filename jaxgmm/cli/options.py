@@ -30,7 +30,7 @@ INIT_METHODS = ("kmeans", "k-means++", "random", "random_from_data", "orthant")
 CRITERIA = ("bic", "aic", "icl", "silhouette")
 TOL_KINDS = ("change", "aitken")
 REG_KINDS = ("relative", "absolute")
-ACCELERATIONS = ("squarem", "anderson")
+ACCELERATIONS = ("squarem", "anderson", "lbfgs")
 PRIORS = ("default",)
 DEGENERATE = ("keep", "drop", "revive", "raise")
 KERNELS = ("auto", "features", "whitening")
@@ -123,7 +123,7 @@ _EM = (
     Option("max_iter", Whole(0), "the largest number of iterations", 1000),
     Option("prior", Choice(PRIORS), "default is that of mclust: covariances cannot collapse (default: none)"),
     Option("degenerate", Choice(DEGENERATE), "components on hardly any rows: keep, drop, revive, raise", "keep"),
-    Option("accelerate", Choice(ACCELERATIONS), "extrapolate where EM creeps: squarem or anderson"),
+    Option("accelerate", Choice(ACCELERATIONS), "extrapolate where EM creeps: squarem, anderson or lbfgs"),
     Option("keep_restarts", Whole(1), "after a short run only so many restarts go on (default: all)"),
     Option("kernel", Choice(KERNELS), "how densities are computed: auto, features (fast) or whitening", "auto"),
     _SEED,

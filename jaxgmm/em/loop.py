@@ -27,6 +27,7 @@ from jaxgmm._pytree import pytree, replace
 from jaxgmm._status import Status
 from jaxgmm.em.accelerate import Memory, empty_memory, forget, propose_boldly
 from jaxgmm.kernels import lost_digits
+from jaxgmm.objective import slope
 from jaxgmm.params import Factors, GMMParams, factorize, is_sound
 from jaxgmm.prior import log_prior
 from jaxgmm.stats import SuffStats, collect
@@ -218,17 +219,18 @@ def _stop_code(
     )
 
 
-def _floored(state: EMState, params: GMMParams, factors: Factors, n_iter: Array, options: EMOptions) -> Array:
+def floored_since(before: Array, params: GMMParams, factors: Factors, n_iter: Array, options: EMOptions) -> Array:
     """Since when the variance along some direction may be hardly more than what reg_covar adds, (K).
 
     With R what is watched, tr(R Σ⁻¹) is the sum of the reciprocal eigenvalues of Σ in units of R: if one of them is at
-    most AT_FLOOR, it is at least 1 / AT_FLOOR. `diagnosis` then looks at the eigenvalues themselves.
+    most AT_FLOOR, it is at least 1 / AT_FLOOR. `diagnosis` then looks at the eigenvalues themselves. before (K): what
+    was known in the iteration before.
     """
     precisions = params.family.precision_diagonals(factors.factor, params.n_components, params.n_features)
     low = (
         jnp.sum(jnp.broadcast_to(options.watched, precisions.shape) * precisions, axis=-1) >= 1 / AT_FLOOR
     ) & params.active
-    return jnp.where(low, jnp.where(state.floored >= 0, state.floored, n_iter), -1)
+    return jnp.where(low, jnp.where(before >= 0, before, n_iter), -1)
 
 
 def propose(state: EMState, options: EMOptions) -> Proposal:
@@ -236,7 +238,11 @@ def propose(state: EMState, options: EMOptions) -> Proposal:
     update = m_step(state.params, state.stats, options.reg_covar, options.prior)
     memory, bold = state.memory, jnp.zeros_like(state.fresh)
     if state.memory is not None:
-        update, memory, bold = propose_boldly(state.memory, state.params, update, state.gain / state.stats.weight_sum)
+        uphill = None
+        if state.memory.curvature is not None:
+            uphill = slope(state.params, state.stats, options.reg_covar, options.prior)
+        gain = state.gain / state.stats.weight_sum
+        update, memory, bold = propose_boldly(state.memory, state.params, update, gain, uphill)
         memory, bold = keep_if(state.fresh, state.memory, memory), bold & ~state.fresh
     params = keep_if(state.fresh, state.params, update)
     # Without the barrier the compiler may compute the update twice, differently rounded, and the covariance
@@ -293,7 +299,7 @@ def settle(state: EMState, proposal: Proposal, stats: SuffStats, options: EMOpti
         status=code.astype(jnp.int32),
         fresh=jnp.zeros_like(state.fresh),
         gain=jnp.where(bold, jnp.nan, change),
-        floored=_floored(state, params, factors, n_iter, options),
+        floored=floored_since(state.floored, params, factors, n_iter, options),
         memory=proposal.memory,
     )
     stopped = replace(state, n_iter=n_iter, status=failure.astype(jnp.int32))

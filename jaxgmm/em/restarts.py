@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -14,7 +14,7 @@ import numpy as np
 from jaxgmm import _interrupt
 from jaxgmm._interrupt import Interrupted
 from jaxgmm._numerics import next_power_of_two
-from jaxgmm._options import EMOptions, em_options
+from jaxgmm._options import EMOptions, em_options, firmer
 from jaxgmm._pytree import put, replace, take
 from jaxgmm._status import FitError, Status, cause, cure
 from jaxgmm.data.rows import Rows
@@ -52,7 +52,7 @@ class Method:
 
     kernel: see `run_lanes`. accelerate: a key of `accelerate.MEMORY`, or None. keep_restarts: see
     `run_most_promising`; None: all. prior: in data units, "default" for mclust's, or None. degenerate: a key of
-    `DEGENERATE`.
+    `DEGENERATE`. run: what takes all lanes to their stop in the place of EM; None: EM.
     """
 
     kernel: str = "auto"
@@ -60,6 +60,7 @@ class Method:
     keep_restarts: int | None = None
     prior: Prior | str | None = None
     degenerate: str = "keep"
+    run: Callable[[Rows, GMMParams, EMOptions], LanesResult] | None = None
 
 
 def row_prior(prior: Prior | str | None, rows: Rows, n_components: int, covariance_type: str) -> Prior | None:
@@ -145,6 +146,8 @@ def best_restart(lanes: LanesResult) -> int:
 
 def run_method(rows: Rows, how: Method, starts: GMMParams, options: EMOptions) -> LanesResult:
     """All lanes to their stop; options in the units of the rows."""
+    if how.run is not None:
+        return how.run(rows, starts, options)
     return run_lanes(starts, rows.x, rows.weight, options, how.kernel, rows.n_samples, how.accelerate)
 
 
@@ -262,8 +265,9 @@ def fit_rows(
     """Fit every component count; all (count, restart) pairs of one padded size are lanes of one program.
 
     init: a start method, or starting parameters (one lane each, all with the one candidate's K).
-    keys: (R), one per restart, None for given starts. A count for which no restart gave a usable state maps to its
-    `FitError`.
+    keys: (R), one per restart, None for given starts. Where the floor under the covariances is too low to hold in the
+    dtype of the rows, the count is fitted anew with one that holds, as its ``options`` then say. A count for which no
+    restart gave a usable state maps to its `FitError`.
     """
     results: dict[int, FitResult | FitError] = {}
     buckets = component_buckets(candidates)
@@ -305,4 +309,8 @@ def fit_rows(
                     raise FitError("E307", texts, "ask for fewer components, or drop what does not vary", found.status)
             except FitError as error:
                 results[n_components] = error
+    firm = firmer(options, rows.n_features, rows.dtype)
+    weak = [n for n, found in results.items() if found.status == Status.SINGULAR]
+    if firm and weak:
+        results |= fit_rows(rows, weak, covariance_type=covariance_type, init=init, keys=keys, options=firm, how=how)
     return results

@@ -26,9 +26,9 @@ class FitResult:
     restart_log_likelihoods, restart_status, restart_n_iter (R): every restart; one without a usable state has
     log-likelihood -inf. restart_history (R, T): log-likelihoods after 0, 1, 2 … iterations, NaN past the end.
     best_restart: which of them is returned. kernel: the name of the kernel that the returned restart ended with.
-    init: how it was started. log_prior: the logarithm of the prior at `params`, up to a constant, 0 without one;
-    histories have it too. diagnoses: what is wrong with which component, if anything. options: tol, reg_covar,
-    max_iter and their kinds as used.
+    init: how it was started. log_prior: the logarithm of the prior at `params`, up to a constant, less the penalty of
+    `fit_gradient`; 0 without either; histories have it too. diagnoses: what is wrong with which component, if anything.
+    options: tol, reg_covar, max_iter and their kinds as used.
     """
 
     params: GMMParams
@@ -54,7 +54,7 @@ class FitResult:
 
     @property
     def n_iter(self) -> int:
-        """EM iterations of the winning restart."""
+        """Iterations of the winning restart: passes over the rows, updates of `fit_gradient`, or epochs of batches."""
         return int(self.restart_n_iter[self.best_restart])
 
     @property

@@ -25,8 +25,38 @@ STOPPING = "tests/test_stopping.py"
 KERNELS = "tests/test_kernels.py"
 KMEANS = "tests/test_kmeans_start.py"
 MANY = "tests/test_many.py"
+GRADIENT = "tests/test_gradient.py"
 
 MUTANTS = (
+    # Gradients
+    Mutant(
+        "normalising constants left out of the gradient",
+        "objective.py",
+        "factors.log_weights, 0.0) + factors.log_norm)",
+        "factors.log_weights, 0.0))",
+        (f"{GRADIENT}::test_gradients_are_those_of_the_dense_sum",),
+    ),
+    Mutant(
+        "floor left out of the slope",
+        "objective.py",
+        "xx_sum=stats.xx_sum + added",
+        "xx_sum=stats.xx_sum",
+        (f"{GRADIENT}::test_the_slope_vanishes_where_em_stands_still",),
+    ),
+    Mutant(
+        "penalty added instead of subtracted",
+        "em/climb.py",
+        "total -= jnp.asarray(task.penalty",
+        "total += jnp.asarray(task.penalty",
+        (f"{GRADIENT}::test_a_penalty_moves_the_optimum_to_where_its_gradient_is_balanced",),
+    ),
+    Mutant(
+        "last batch weighs less",
+        "em/climb.py",
+        "(n / own).astype",
+        "(n / batch_size).astype",
+        (f"{GRADIENT}::test_a_whole_epoch_weighs_every_row_once",),
+    ),
     # Criteria
     Mutant(
         "sign of aic",
