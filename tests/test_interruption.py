@@ -17,7 +17,7 @@ import jaxgmm
 from jaxgmm import _interrupt
 from jaxgmm._options import em_options
 from jaxgmm._status import FitError, Status
-from jaxgmm.em import burst as bursts, lanes as engine, many as chunks
+from jaxgmm.em import burst as bursts, chunks, lanes as engine, many
 from jaxgmm.io import load
 from tests.helpers import start
 
@@ -142,15 +142,15 @@ def test_whenever_it_is_interrupted_there_is_a_model_or_a_sentence(small, consta
 def test_turns_of_many_sets_change_no_bit(small, monkeypatch, turn):
     # The last take longest, so that the places of those that go on change.
     sets = [small.x[i : i + 100] for i in range(80, -1, -20)]
-    monkeypatch.setattr(chunks, "TURN_FLOPS", np.inf)
+    monkeypatch.setattr(many, "TURN_FLOPS", np.inf)
     whole = jaxgmm.fit_many(sets, 3, key=0)
-    monkeypatch.setattr(chunks, "TURN_FLOPS", turn)
+    monkeypatch.setattr(many, "TURN_FLOPS", turn)
     identical(whole.outcome, jaxgmm.fit_many(sets, 3, key=0).outcome)
 
 
 def test_many_sets_keep_what_had_begun(small, monkeypatch):
     sets = [small.x[i : i + 100] for i in range(0, 100, 20)]
-    monkeypatch.setattr(chunks, "TURN_FLOPS", 1.0)
+    monkeypatch.setattr(many, "TURN_FLOPS", 1.0)
     monkeypatch.setattr(chunks, "CHUNK_TASKS", 2)
     monkeypatch.setattr("jaxgmm._parallel.n_workers", lambda: 1)
     with monkeypatch.context() as patch:
