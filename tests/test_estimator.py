@@ -18,6 +18,7 @@ from sklearn.utils.estimator_checks import check_estimator
 import jaxgmm
 from jaxgmm import GaussianMixture
 from tests.helpers import K, start, tolerance
+from tests.provoked import Frame, X
 
 SKLEARN_TYPES = ("full", "tied", "diag", "spherical")
 
@@ -317,3 +318,31 @@ def test_check_estimator(covariance_type):
     report = check_estimator(GaussianMixture(covariance_type=covariance_type), on_fail=None, on_skip=None)
     assert [r["check_name"] for r in report if r["status"] == "failed"] == []
     assert sum(r["status"] == "passed" for r in report) > 40
+
+
+def test_column_names_are_those_of_the_fit():
+    """As in scikit-learn: the same names in the same order, or none on either side and a warning."""
+    named = GaussianMixture(K, max_iter=1, tol=10, random_state=0).fit(Frame("a", "b", "c"))
+    assert named.feature_names_in_.tolist() == ["a", "b", "c"]
+    assert named.predict(Frame("a", "b", "c")).shape == (len(X),)
+    for other, words in (
+        (("c", "b", "a"), "must be in the same order"),
+        (("a", "b", "d"), "unseen at fit time:\n- d\nFeature names seen at fit time, yet now missing:\n- c"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            named.predict(Frame(*other))
+    with pytest.warns(UserWarning, match="does not have valid feature names"):
+        named.predict(X)
+    named.fit(X)
+    assert not hasattr(named, "feature_names_in_")
+    with pytest.warns(UserWarning, match="was fitted without feature names"):
+        named.predict(Frame("a", "b", "c"))
+
+
+def test_random_states_are_numpys():
+    options = {"max_iter": 1, "tol": 10, "init_params": "random_from_data"}
+    by = [GaussianMixture(K, random_state=s, **options).fit(X).means_ for s in (3, np.random.RandomState(3))]
+    np.testing.assert_array_equal(*by)
+    for wrong in (-1, "x"):
+        with pytest.raises(ValueError, match=r"seed|Seed"):
+            GaussianMixture(K, random_state=wrong).fit(X)
