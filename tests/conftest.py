@@ -52,6 +52,22 @@ def _sixty_four_bit_switch_stays_off():
     assert not jax.config.jax_enable_x64
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _kept_programs(tmp_path_factory):
+    """Compiling takes most of the time: a program is kept, for `_room_for_programs` and for processes of the tests.
+
+    Until the session ends, or in $JAX_COMPILATION_CACHE_DIR, where that is set, for the next session.
+    """
+    named = os.environ.get("JAX_COMPILATION_CACHE_DIR")
+    folder = named or str(tmp_path_factory.mktemp("programs"))
+    os.environ |= {"JAX_COMPILATION_CACHE_DIR": folder, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+    jax.config.update("jax_compilation_cache_dir", folder)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    yield
+    if not named:
+        shutil.rmtree(folder)
+
+
 @pytest.fixture(autouse=True, scope="module")
 def _room_for_programs():
     """Compiled programs take memory maps, of which a process may have 65530; the compiler crashes beyond."""

@@ -52,10 +52,12 @@ print(json.dumps(found))
 
 def results(*ways, everything=()):
     """What `FITS` finds with (cores, environment) each, the processes side by side."""
+    # Each compiles for itself.
+    here = {name: value for name, value in os.environ.items() if name != "JAX_COMPILATION_CACHE_DIR"}
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", FITS, str(cores), *everything],
-            env=os.environ | more,
+            env=here | more,
             stdout=subprocess.PIPE,
             text=True,
         )

@@ -17,7 +17,7 @@ import jaxgmm
 from jaxgmm import _interrupt
 from jaxgmm._options import em_options
 from jaxgmm._status import FitError, Status
-from jaxgmm.em import burst as bursts, lanes as engine, many as chunks
+from jaxgmm.em import burst as bursts, chunks, lanes as engine, many
 from jaxgmm.io import load
 from tests.helpers import start
 
@@ -142,15 +142,15 @@ def test_whenever_it_is_interrupted_there_is_a_model_or_a_sentence(small, consta
 def test_turns_of_many_sets_change_no_bit(small, monkeypatch, turn):
     # The last take longest, so that the places of those that go on change.
     sets = [small.x[i : i + 100] for i in range(80, -1, -20)]
-    monkeypatch.setattr(chunks, "TURN_FLOPS", np.inf)
+    monkeypatch.setattr(many, "TURN_FLOPS", np.inf)
     whole = jaxgmm.fit_many(sets, 3, key=0)
-    monkeypatch.setattr(chunks, "TURN_FLOPS", turn)
+    monkeypatch.setattr(many, "TURN_FLOPS", turn)
     identical(whole.outcome, jaxgmm.fit_many(sets, 3, key=0).outcome)
 
 
 def test_many_sets_keep_what_had_begun(small, monkeypatch):
     sets = [small.x[i : i + 100] for i in range(0, 100, 20)]
-    monkeypatch.setattr(chunks, "TURN_FLOPS", 1.0)
+    monkeypatch.setattr(many, "TURN_FLOPS", 1.0)
     monkeypatch.setattr(chunks, "CHUNK_TASKS", 2)
     monkeypatch.setattr("jaxgmm._parallel.n_workers", lambda: 1)
     with monkeypatch.context() as patch:
@@ -285,9 +285,8 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture
-def interrupt(folder, monkeypatch):
+def interrupt(folder):
     """Start a command, wait for a burst, send signals; what it printed, its exit code, and the seconds it took."""
-    monkeypatch.setenv("JAXGMM_CACHE_DIR", str(folder / "cache"))
 
     def go(*words, signals=(signal.SIGINT,), module="jaxgmm.em.lanes", name="in_slots"):
         process = python(TELLING, module, name, *words, cwd=folder)
@@ -353,6 +352,7 @@ def test_twice_in_a_row_leaves_the_old_file(interrupt, folder):
 
 def test_before_the_first_burst_there_is_nothing_to_write(folder, monkeypatch):
     monkeypatch.setenv("JAXGMM_CACHE_DIR", "off")
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
     process = python(
         "from jaxgmm.__main__ import main; main()", "fit", "x.npy", "-n", 6, *ENDLESS, "-o", "n.npz", cwd=folder
     )

@@ -12,6 +12,8 @@ from jaxgmm.data.rows import prepare_rows
 from jaxgmm.init import _kmeans, make_starts
 
 K = 5
+SMALL_PARTS = 1 << 10
+ON_CPU = jax.default_backend() == "cpu"
 
 
 def blobs(n_rows, n_features, n_blobs, separation, seed=0):
@@ -20,6 +22,7 @@ def blobs(n_rows, n_features, n_blobs, separation, seed=0):
     return means[rng.integers(0, n_blobs, n_rows)] + rng.normal(size=(n_rows, n_features))
 
 
+# Tests share 3500 rows, which fall into several parts, of 3 features and 8 keys where they can: few programs.
 def keys_of(n_keys, seed=0):
     return jax.random.split(jax.random.key(seed), n_keys)
 
@@ -36,6 +39,7 @@ def k_means(x, keys, n_components=K, weight=None, active=None):
     """Seeds (R, K, D) and ends of Lloyd's iteration (J, R, K, D) in the units of centred rows, and these rows."""
     rows = prepare_rows(x, np.ones(len(x), x.dtype) if weight is None else weight)
     active = np.ones((1, n_components), bool) if active is None else active
+    assert _kmeans.row_parts(rows.x, n_components) > 1 or _kmeans._PART_CELLS != SMALL_PARTS or not ON_CPU
     seeds = np.asarray(_kmeans.kmeans_plus_plus(keys, rows.x, rows.weight, n_components))
     return seeds, _kmeans.lloyd(rows.x, rows.weight, seeds, active), rows
 
@@ -43,7 +47,7 @@ def k_means(x, keys, n_components=K, weight=None, active=None):
 @pytest.fixture
 def shared_out(monkeypatch):
     """A switch to the host-driven way for data too small for it."""
-    return lambda: monkeypatch.setattr(_kmeans, "_PART_CELLS", 1 << 10)
+    return lambda: monkeypatch.setattr(_kmeans, "_PART_CELLS", SMALL_PARTS)
 
 
 @pytest.fixture
@@ -112,7 +116,7 @@ def test_candidates_follow_weight_times_squared_distance():
 @pytest.mark.usefixtures("wide")
 @pytest.mark.parametrize("n_rows", [3500, 20_000])
 def test_parts_side_by_side_are_the_one_program(shared_out, n_rows):
-    x, keys = blobs(n_rows, 4, K, 2.0), keys_of(3)
+    x, keys = blobs(n_rows, 3, K, 2.0), keys_of(8)
     seeds, ends, rows = k_means(x, keys)
     assert _kmeans.row_parts(rows.x, K) == 1
     shared_out()
@@ -126,7 +130,7 @@ def test_parts_side_by_side_are_the_one_program(shared_out, n_rows):
 def test_bits_do_not_depend_on_the_number_of_cores(shared_out, monkeypatch, parts, dtype):
     if parts:
         shared_out()
-    x, keys = blobs(3500, 4, K, 2.0).astype(dtype), keys_of(2)
+    x, keys = blobs(3500, 3, K, 2.0).astype(dtype), keys_of(8)
     with precision_context(dtype):
         some = k_means(x, keys)
         monkeypatch.setattr("jaxgmm._parallel.n_workers", lambda: 1)
@@ -142,7 +146,7 @@ def test_a_key_gives_the_same_start_in_both_precisions(shared_out, parts):
     ends = {}
     for name in ("float32", "float64"):
         with precision_context(np.dtype(name)):
-            ends[name] = k_means(blobs(3000, 3, K, 4.0).astype(name), keys_of(2))[:2]
+            ends[name] = k_means(blobs(3500, 3, K, 4.0).astype(name), keys_of(8))[:2]
     chex.assert_trees_all_close(*ends.values(), atol=2e-3)
 
 
@@ -152,7 +156,7 @@ def test_repeating_rows_is_weighting_them(shared_out, parts):
     """To the last bit at the seeds it is not: a repeated row lies in another block. From equal seeds it is."""
     if parts:
         shared_out()
-    x, counts = blobs(2000, 3, K, 2.0), np.random.default_rng(0).integers(0, 4, 2000)
+    x, counts = blobs(3500, 3, K, 2.0), np.random.default_rng(0).integers(0, 4, 3500)
     seeds = x[counts > 0][: 2 * K].reshape(2, K, 3)
     active, ends = np.ones((1, K), bool), []
     for rows, weight in ((x, counts.astype(float)), (np.repeat(x, counts, axis=0), np.ones(counts.sum()))):
@@ -167,8 +171,8 @@ def test_repeating_rows_is_weighting_them(shared_out, parts):
 def test_rows_of_weight_zero_are_never_seeds(shared_out, parts):
     if parts:
         shared_out()
-    x = np.concatenate([blobs(1500, 2, K, 2.0), np.full((1500, 2), 100.0)])
-    weight = np.repeat([1.0, 0.0], 1500)
+    x = np.concatenate([blobs(1750, 3, K, 2.0), np.full((1750, 3), 100.0)])
+    weight = np.repeat([1.0, 0.0], 1750)
     seeds, ends, rows = k_means(x, keys_of(8), weight=weight)
     assert (seeds * rows.scale + rows.offset).max() < 50
     assert (ends * rows.scale + rows.offset).max() < 50
@@ -181,7 +185,7 @@ def test_fewer_distinct_rows_than_seeds(shared_out, parts, dtype):
         shared_out()
     distinct = np.array([[0.1, 1e3], [7.3, 1e3 + 1.7], [-4.9, 1e3 - 2.3]], dtype)
     with precision_context(dtype):
-        seeds, _, _ = k_means(np.repeat(distinct, 700, axis=0), keys_of(6))
+        seeds, _, _ = k_means(np.repeat(distinct, 1170, axis=0), keys_of(6))
     for lane in seeds:
         assert len(np.unique(lane[:3], axis=0)) == 3
         assert len(np.unique(lane, axis=0)) == 3
@@ -192,7 +196,7 @@ def test_fewer_distinct_rows_than_seeds(shared_out, parts, dtype):
 def test_the_first_seeds_serve_fewer_components(shared_out, parts):
     if parts:
         shared_out()
-    x, keys = blobs(3000, 3, K, 2.0), keys_of(2)
+    x, keys = blobs(3500, 3, K, 2.0), keys_of(8)
     seeds, ends, _ = k_means(x, keys, active=np.arange(K) < np.array([[3], [K]]))
     alone, end, _ = k_means(x, keys, n_components=3)
     np.testing.assert_array_equal(seeds[:, :3], alone)
@@ -204,8 +208,8 @@ def test_the_first_seeds_serve_fewer_components(shared_out, parts):
 def test_lloyd_agrees_with_scikit_learn_from_the_same_seeds(shared_out, parts):
     if parts:
         shared_out()
-    x = blobs(3000, 4, K, 1.0)
-    seeds, ends, rows = k_means(x, keys_of(3))
+    x = blobs(3500, 3, K, 1.0)
+    seeds, ends, rows = k_means(x, keys_of(8))
     centred = (x - rows.offset) / rows.scale
     for lane, end in zip(seeds, ends[0], strict=True):
         theirs = KMeans(K, init=lane, n_init=1, algorithm="lloyd").fit(centred)
@@ -254,9 +258,9 @@ def test_new_values_and_a_few_more_restarts_compile_nothing_new(shared_out, part
     programs = [_kmeans._seeds, _kmeans._lloyd_in_slots, _kmeans._seeding_parts, _kmeans._lloyd_parts, _kmeans._settle]
     masks = np.tril(np.ones((K, K), bool))
     with precision_context(dtype):
-        k_means(blobs(3000, 3, K, 2.0).astype(dtype), keys_of(4), active=masks)
+        k_means(blobs(3500, 3, K, 2.0).astype(dtype), keys_of(4), active=masks)
         before = [program._cache_size() for program in programs]
-        k_means(blobs(2900, 3, K, 3.0, seed=1).astype(dtype), keys_of(6, seed=1), active=masks)
+        k_means(blobs(3400, 3, K, 3.0, seed=1).astype(dtype), keys_of(6, seed=1), active=masks)
     assert [program._cache_size() for program in programs] == before
 
 

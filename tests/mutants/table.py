@@ -366,7 +366,7 @@ MUTANTS = (
     ),
     Mutant(
         "the key of a set is its place in a chunk",
-        "em/many.py",
+        "em/chunks.py",
         "jax.random.fold_in(key, number[i])",
         "jax.random.fold_in(key, i)",
         (MANY,),
@@ -444,9 +444,9 @@ MUTANTS = (
     ),
     Mutant(
         "every component at the floor",
-        "em/diagnosis.py",
-        "_AT_FLOOR = 1.5",
-        "_AT_FLOOR = 1e9",
+        "_numerics.py",
+        "AT_FLOOR = 1.5",
+        "AT_FLOOR = 1e9",
         ("tests/test_diagnosis.py",),
     ),
 )
