@@ -131,7 +131,8 @@ def test_single_precision_raises_a_floor_that_it_cannot_hold(reg_covar):
     many = jaxgmm.fit_many([x, x[::-1] + np.repeat(x[:, :1], 18, axis=1) ** 2], 1, key=0, reg_covar=reg_covar)
     assert many.degenerate.all()
     assert many.fits[0].options == result.options
-    assert many.fits[0].log_likelihood == pytest.approx(result.log_likelihood, rel=1e-5)
+    # What is left in nine directions is known to a few digits.
+    assert many.fits[0].log_likelihood == pytest.approx(result.log_likelihood, rel=1e-2)
 
 
 # The floor itself

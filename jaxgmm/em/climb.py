@@ -23,7 +23,7 @@ from jaxgmm import _interrupt
 from jaxgmm._compile import hot_jit
 from jaxgmm._numerics import noise_level
 from jaxgmm._options import EMOptions
-from jaxgmm._pytree import pytree, replace, take
+from jaxgmm._pytree import pytree, replace, stack, take
 from jaxgmm._status import Status, UsageError
 from jaxgmm.data.rows import Rows
 from jaxgmm.em.lanes import CALL_SECONDS, LanesResult
@@ -276,7 +276,7 @@ def climb_lanes(rows: Rows, starts: GMMParams, options: EMOptions, *, task: Task
         _climb(take(starts, i), replace(frame, key=jax.random.fold_in(key, i)), task)
         for i in range(starts.weights.shape[0])
     ]
-    ends = jax.tree.map(lambda *leaves: np.stack([np.asarray(a) for a in leaves]), *[end for end, _ in lanes])
+    ends = stack([end for end, _ in lanes])
     (params, stats, extra), climbs = ends
     longest = max(len(history) for _, history in lanes)
     seen = np.isfinite(climbs.best_objective)

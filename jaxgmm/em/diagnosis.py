@@ -174,16 +174,20 @@ def at_floor(covariances: np.ndarray, floor: np.ndarray) -> np.ndarray:
 
 
 def _thin_directions(params: GMMParams, k: int, floor: np.ndarray) -> tuple[float, tuple[int, ...]]:
-    """The smallest eigenvalue of Σ_k, and the columns that do not vary, or else those of its thinnest direction."""
+    """The smallest eigenvalue of Σ_k; the columns that do not vary, and those of the directions in which others do not.
+
+    A direction is a sum Σ_j a_j x_j; a column is part of it by |a_j| times its own spread.
+    """
     covariance = full_covariances(params)[k]
     if not np.isfinite(covariance).all():
         return 0.0, tuple(range(len(covariance)))
-    variances = np.diag(covariance)
-    still = variances <= floor
-    if not still.any():
-        # In units of the spread, so that a column of small numbers is not taken for a thin one.
-        deviation = np.sqrt(np.where(variances > 0, variances, 1.0))
-        _, vectors = np.linalg.eigh(covariance / deviation[:, None] / deviation[None, :])
-        part = np.abs(vectors[:, 0])
-        still = part >= _NAMED * part.max()
-    return float(max(np.linalg.eigvalsh(covariance)[0], 0.0)), tuple(np.flatnonzero(still).tolist())
+    named = np.diag(covariance) <= floor
+    moving = np.flatnonzero(~named)
+    if len(moving):
+        unit = 1.0 / np.sqrt(floor[moving])
+        rest = covariance[np.ix_(moving, moving)]
+        values, vectors = np.linalg.eigh(rest * unit[:, None] * unit[None, :])
+        thin = vectors[:, : max(int(np.sum(values <= 1.0)), int(not named.any()))]
+        part = np.abs(thin) * (unit * np.sqrt(np.diag(rest)))[:, None]
+        named[moving] = np.any(part >= _NAMED * np.max(part, axis=0, keepdims=True), axis=1)
+    return float(max(np.linalg.eigvalsh(covariance)[0], 0.0)), tuple(np.flatnonzero(named).tolist())
