@@ -28,8 +28,10 @@ from jaxgmm.unconstrained import FreeParams, constrain, dot, metric, unconstrain
 # Earlier points that are remembered.
 MEMORY = {"squarem": 1, "anderson": 5, "lbfgs": 1}
 # Gain per row (nats) of a plain step above which no bold one follows: while EM still moves fast it chooses between
-# optima, and a leap may land at a worse one.
-CALM_GAIN = 1e-4
+# optima, and a leap may land at a worse one. The steps of lbfgs are the longest.
+CALM_GAIN = {"squarem": 1e-4, "anderson": 1e-4, "lbfgs": 1e-5}
+# Below this gain EM chooses no more. Above it residuals must shrink, too: where they grow EM leaves a saddle.
+_SETTLED_GAIN = 1e-5
 # Limit of squarem's α, and of how many times longer than f a step of lbfgs is, at first. It grows by a factor with
 # every step that it limits and that is taken, and falls to a quarter with one that is not.
 FIRST_REACH = 4.0
@@ -91,7 +93,10 @@ def propose_boldly(
     active = update.active & params.active
     point, target = _masked(unconstrain(params), active), _masked(unconstrain(update), active)
     residual = jax.tree.map(jnp.subtract, target, point)
-    scale, alone, calm = metric(params), memory.count == 1, ~(gain > CALM_GAIN)
+    scale, alone = metric(params), memory.count == 1
+    calm = ~(gain > CALM_GAIN[memory.method])
+    if memory.method != "lbfgs":
+        calm &= _shrinks(memory, residual, scale) | (gain <= _SETTLED_GAIN)
     step = _step_length(memory, point, residual, scale)
     curvature, limited = memory.curvature, alone
     if curvature is not None and uphill is not None:
@@ -147,6 +152,11 @@ def _step_length(memory: Memory, point: FreeParams, residual: FreeParams, scale:
     way = jax.tree.map(lambda now, before: now - before[0], point, memory.points)
     bend = jax.tree.map(lambda now, before: now - before[0], residual, memory.residuals)
     return _ratio(way, bend, scale)
+
+
+def _shrinks(memory: Memory, residual: FreeParams, scale: FreeParams) -> Array:
+    """Whether the residual is shorter than the one before."""
+    return _ratio(residual, jax.tree.map(lambda a: a[0], memory.residuals), scale) < 1.0
 
 
 def _ratio(way: FreeParams, other: FreeParams, scale: FreeParams) -> Array:
