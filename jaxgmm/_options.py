@@ -107,6 +107,7 @@ def check_choice(value: Any, name: str, choices: Sequence[str]) -> str:
     return str(value)
 
 
+@np.errstate(over="ignore")  # rounding whose square is infinite hides everything
 def vary(variances: Any, resolution: Any) -> Any:
     """Which features vary by more than rounding, whose size is `resolution`."""
     return variances > (8.0 * resolution) ** 2
@@ -116,7 +117,8 @@ def floor_by_feature(options: EMOptions, variances: Any, resolution: Any, scale:
     """What is added to covariance diagonals of z = x / scale, (..., D), for features of z with these variances.
 
     variances, resolution (..., D): of z, the latter the size of rounding. A feature that varies by no more than that
-    is constant, and is given the mean variance of the others; if there are none, 1 data unit squared.
+    is constant, and is given the mean variance of the others; if there are none, 1 data unit squared. Where rounding
+    feigns a larger variance, a few times that: so the floor is resolved.
     """
     unit = 1.0 / scale / scale
     if not options.relative:
@@ -125,11 +127,15 @@ def floor_by_feature(options: EMOptions, variances: Any, resolution: Any, scale:
     n_varying = np.maximum(np.sum(varies, axis=-1, keepdims=True), 1)
     typical = np.sum(np.where(varies, variances, 0.0), axis=-1, keepdims=True) / n_varying
     typical = np.where(varies.any(axis=-1, keepdims=True), typical, unit)
-    return np.asarray(options.reg_covar * np.where(varies, variances, typical), np.float64)
+    scatter = np.where(varies, variances, np.maximum(typical, 4.0 * variances))
+    return np.asarray(options.reg_covar * scatter, np.float64)
 
 
-def watched_floor(floor: np.ndarray, variances: np.ndarray) -> np.ndarray:
-    """`floor` (..., D) where it is small beside features with these variances; where not, it is there to shrink: 0."""
-    largest = np.max(variances, axis=-1, keepdims=True)
+def watched_floor(floor: np.ndarray, variances: np.ndarray, resolution: Any) -> np.ndarray:
+    """`floor` (..., D) where it is small beside features with these variances; where not, it is there to shrink: 0.
+
+    resolution: as in `floor_by_feature`; beside features that are all constant any floor is small.
+    """
+    largest = np.max(np.where(vary(variances, resolution), variances, 0.0), axis=-1, keepdims=True)
     small = (largest == 0) | (np.max(floor, axis=-1, keepdims=True) <= _SMALL_FLOOR * largest)
     return np.where(small, floor, 0.0)

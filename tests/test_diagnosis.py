@@ -113,6 +113,16 @@ def test_a_model_keeps_its_diagnoses(small, tmp_path):
     assert "note: component" in summary_text(model)
 
 
+@pytest.mark.parametrize("size", [1e99, 1e9, 1.0, 1e-30])
+def test_equal_rows_are_at_the_floor_whatever_rounding_makes_of_their_mean(size):
+    x, weight = np.full((3, 2), 3.45584192 * size), np.array([0.7848364, 0.89547343, 2.44267722])
+    alone, many = jaxgmm.fit(x, 1, key=0, sample_weight=weight), jaxgmm.fit_many([x], 1, key=0, sample_weight=[weight])
+    for result in (alone, many.fits[0]):
+        assert result.converged
+        (found,) = result.diagnoses
+        assert (found.kind, found.columns, found.n_distinct) == ("floor", (0, 1), 1)
+
+
 @pytest.mark.parametrize("reg_covar", [1e-6, 0.0])
 def test_single_precision_raises_a_floor_that_it_cannot_hold(reg_covar):
     """Twice 1e-6 is left of a repeated column, but of 18 columns float32 resolves no less than 3e-6."""

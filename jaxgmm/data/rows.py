@@ -77,7 +77,7 @@ class Rows:
         return replace(
             options,
             reg_covar=floor.astype(self.dtype),
-            watched=watched_floor(floor, self.variances).astype(self.dtype),
+            watched=watched_floor(floor, self.variances, self.resolution).astype(self.dtype),
             relative=np.asarray(False),
             log_volume=np.asarray(self.n_features * math.log(self.scale), self.dtype),
             row_weight=np.asarray(self.weight_sum / self.n_used, self.dtype),

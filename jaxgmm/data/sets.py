@@ -72,6 +72,7 @@ def set_rows(sets: Sets, i: int) -> Rows:
     )
 
 
+@np.errstate(over="ignore")  # infinite variances stop EM as such
 def packed_variances(x: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """(C, D) of packed sets, float64."""
     total = weight.sum(axis=1, keepdims=True)

@@ -217,7 +217,7 @@ def _chunk_options(
         jax.tree.map(lambda a: np.full(len(x), a), options),
         row_weight=sets.row_weight[number].astype(dtype),
         reg_covar=floor.astype(dtype),
-        watched=watched_floor(floor, variances).astype(dtype),
+        watched=watched_floor(floor, variances, resolution).astype(dtype),
     )
     return own, start_floor.astype(dtype)
 

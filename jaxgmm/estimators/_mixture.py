@@ -179,6 +179,7 @@ class GaussianMixture(EstimatorProtocol):
             raise ill_defined(rows.dtype, result.status)
         return result
 
+    @np.errstate(over="ignore")  # a variance that is infinite is not small
     def _warn_of_floor(self, rows: Rows) -> None:
         """Say so when `reg_covar`, which is absolute here, is no longer small beside the data."""
         variances = rows.variances * rows.scale * rows.scale
