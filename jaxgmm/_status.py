@@ -104,12 +104,23 @@ class DataError(JaxgmmError, ValueError):
 
 
 class FitError(JaxgmmError, ValueError):
-    """No start led to a usable model; `status` is the stop code of the best one. The shell exits with 1."""
+    """No start led to a usable model; `status` is the stop code of the best one. The shell exits with 1.
 
-    def __init__(self, code: str, found: str, help: str, status: Status) -> None:
+    diagnoses: of the components that were degenerate (`em.diagnosis`), which `found` tells in words.
+    """
+
+    def __init__(self, code: str, found: str, help: str, status: Status, diagnoses: Sequence[Any] = ()) -> None:
         super().__init__(code, found, help)
-        self.args = (*self.args, status)  # so that a copy, such as one from another process, is made of all four
-        self.status = status
+        # So that a copy, such as one from another process, is made of all of them.
+        self.args = (*self.args, status, diagnoses)
+        self.status, self.diagnoses = status, tuple(diagnoses)
+
+    def named(self, columns: Sequence[str]) -> FitError:
+        """The same with the names of columns in the place of their numbers."""
+        found = self.found
+        for diagnosis in self.diagnoses:
+            found = found.replace(diagnosis.text(), diagnosis.text(columns))
+        return FitError(self.code, found, self.help, self.status, self.diagnoses)
 
 
 class ConvergenceWarning(UserWarning):

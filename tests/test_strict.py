@@ -90,3 +90,14 @@ def test_strict_stands_in_a_configuration_too(files, monkeypatch, capsys):
     assert main(["run", "strict.toml", "--force"]) == 4
     assert Path("b.npz").exists()
     capsys.readouterr()
+
+
+@pytest.mark.parametrize(("options", "code"), [("--reg-covar 0", "E301"), ("--degenerate raise", "E307")])
+def test_a_refused_fit_names_the_columns_of_the_file(tmp_path, monkeypatch, capsys, options, code):
+    monkeypatch.chdir(tmp_path)
+    rows = [f"{i},{2 * i},{i * i % 7}" for i in range(20)]
+    Path("x.csv").write_text("\n".join(["east,north,height", *rows]))
+    assert main(["fit", "x.csv", "-n", "1", "--seed", "0", *options.split()]) == 1
+    err = " ".join(capsys.readouterr().err.split())
+    assert code in err
+    assert "columns east, north" in err

@@ -11,7 +11,7 @@ import numpy as np
 from jaxgmm import api, io, report
 from jaxgmm._interrupt import Wish, heeding_signals
 from jaxgmm._provenance import fingerprint
-from jaxgmm._status import Status, cause, cure
+from jaxgmm._status import FitError, Status, cause, cure
 from jaxgmm.cli import inputs
 from jaxgmm.cli.comparing import compare
 from jaxgmm.cli.output import Console
@@ -32,12 +32,11 @@ def fit(settings: Settings, console: Console) -> int:
     scaled = inputs.scaled(table.x, settings, start)
     with heeding_signals() as wish:
         _announce(console, table, scaled.z, f"{n_components} component{'s' * (n_components != 1)}")
-        result = api.fit(
-            scaled.z,
-            n_components,
-            covariance_type=covariance_type,
-            **inputs.fit_arguments(settings, table, seed) | ({"init": start.params} if start else {}),
-        )
+        arguments = inputs.fit_arguments(settings, table, seed) | ({"init": start.params} if start else {})
+        try:
+            result = api.fit(scaled.z, n_components, covariance_type=covariance_type, **arguments)
+        except FitError as error:
+            raise error.named(table.columns) if error.diagnoses else error from None
         model = _finish(result, table, scaled, seed, settings, console)
     found: dict[str, Any] = {"command": "fit"}
     if settings["criterion"] == "silhouette" and not wish.exit_code:

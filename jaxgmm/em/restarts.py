@@ -218,6 +218,7 @@ def summarise(
             f"no start gave a usable model with {n_components} components: {cause(status)} at the very start{details}",
             cure(status),
             status,
+            found,
         )
     with np.errstate(over="ignore"):
         params = in_data_units(own, rows)
@@ -306,7 +307,8 @@ def fit_rows(
                 results[n_components] = found
                 if how.degenerate == "raise" and found.diagnoses:
                     texts = "; ".join(d.text() for d in found.diagnoses)
-                    raise FitError("E307", texts, "ask for fewer components, or drop what does not vary", found.status)
+                    help = "ask for fewer components, or drop what does not vary"
+                    raise FitError("E307", texts, help, found.status, found.diagnoses)
             except FitError as error:
                 results[n_components] = error
     firm = firmer(options, rows.n_features, rows.dtype)
