@@ -302,8 +302,10 @@ class GaussianMixture(EstimatorProtocol):
         covariances = np.asarray(self.covariances_)
         per_component = covariances if family.per_component else [covariances] * len(means)
         if family.correlated:
+            # They are positive definite; NumPy's own test of that misjudges entries far smaller than others.
             parts = [
-                rng.multivariate_normal(m, c, int(n)) for m, c, n in zip(means, per_component, counts, strict=True)
+                rng.multivariate_normal(m, c, int(n), check_valid="ignore")
+                for m, c, n in zip(means, per_component, counts, strict=True)
             ]
         else:
             parts = [
