@@ -123,6 +123,18 @@ def test_equal_rows_are_at_the_floor_whatever_rounding_makes_of_their_mean(size)
         assert (found.kind, found.columns, found.n_distinct) == ("floor", (0, 1), 1)
 
 
+def test_rows_of_weight_0_may_be_of_any_size(small):
+    weight = np.where(np.arange(len(small.x)) % 3, 1.0, 0.0)
+    far = np.where(weight[:, None] > 0, small.x, 1e200)
+    for fit in (
+        lambda x: jaxgmm.fit(x, 2, key=0, sample_weight=weight),
+        lambda x: jaxgmm.fit_many([x], 2, key=0, sample_weight=[weight]).fits[0],
+    ):
+        assert fit(far).log_likelihood == pytest.approx(fit(small.x).log_likelihood, rel=1e-9)
+    alone = jaxgmm.fit(np.where(weight[:, None] > 0, 1e200, small.x)[:4], 1, key=0, sample_weight=[0.0, 1.0, 0.0, 0.0])
+    assert [d.kind for d in alone.diagnoses] == ["floor"]
+
+
 @pytest.mark.parametrize("reg_covar", [1e-6, 0.0])
 def test_single_precision_raises_a_floor_that_it_cannot_hold(reg_covar):
     """Twice 1e-6 is left of a repeated column, but of 18 columns float32 resolves no less than 3e-6."""

@@ -117,11 +117,14 @@ def prepare_rows(x: np.ndarray, weight: np.ndarray) -> Rows:
         share = weight[start : start + _CHUNK].astype(np.float64) / total
         # The order of a sum would follow the memory layout, and the last bit of the mean with it.
         mean += share @ np.ascontiguousarray(x[start : start + _CHUNK], np.float64)
-    largest = max(
-        float(np.abs(x[start : start + _CHUNK].astype(np.float64) - mean).max()) for start in range(0, len(x), _CHUNK)
-    )
-    scale = _power_of_two(largest, x.dtype)
+    # Rows of weight 0 may be of any size, and decide nothing.
+    used, largest = weight > 0, 0.0
+    for start in range(0, len(x), _CHUNK):
+        deviation = np.abs(x[start : start + _CHUNK].astype(np.float64) - mean)
+        largest = np.max(deviation, where=used[start : start + _CHUNK, None], initial=largest)
+    scale = _power_of_two(float(largest), x.dtype)
     z = pad_rows(x, x.dtype, mean, scale)
+    z[np.flatnonzero(~used)] = 0.0
     variances = np.zeros(x.shape[1])
     for start in range(0, len(x), _CHUNK):
         share = weight[start : start + _CHUNK].astype(np.float64) / total

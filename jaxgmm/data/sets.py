@@ -98,6 +98,9 @@ def pack(sets: Sets, members: np.ndarray, n_sets: int, n_rows: int) -> tuple[np.
         table = sets.tables[i]
         x[place, : len(table)] = table - sets.offset[i]
         weight[place, : len(table)] = 1.0 if sets.weights is None else sets.weights[i]
+        if sets.weights is not None:
+            # They may be of any size, and decide nothing.
+            x[place, : len(table)][sets.weights[i] == 0] = 0.0
     return x, weight
 
 
