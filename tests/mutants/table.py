@@ -438,8 +438,8 @@ MUTANTS = (
     Mutant(
         "the floor of all columns the same",
         "_options.py",
-        "np.where(varies, variances, typical)",
-        "np.where(varies, typical, typical)",
+        "np.where(varies, variances, np.maximum(",
+        "np.where(varies, typical, np.maximum(",
         ("tests/test_diagnosis.py", "tests/test_laws.py"),
     ),
     Mutant(
