@@ -202,11 +202,16 @@ def check_rows_for(n_components: int, weight: np.ndarray) -> None:
     """At least as many rows of positive weight as components."""
     rows = int(np.count_nonzero(weight))
     if rows < n_components:
-        raise DataError(
-            "E211",
-            f"x has {rows} row{'s' * (rows != 1)} (of positive weight), fewer than n_components={n_components}",
-            f"ask for at most {rows} component{'s' * (rows != 1)}",
-        )
+        raise too_few_rows(rows, n_components)
+
+
+def too_few_rows(rows: int, n_components: int) -> DataError:
+    """The error of data with fewer rows of positive weight than components."""
+    return DataError(
+        "E211",
+        f"x has {rows} row{'s' * (rows != 1)} (of positive weight), fewer than n_components={n_components}",
+        f"ask for at most {rows} component{'s' * (rows != 1)}" if rows else "leave it out",
+    )
 
 
 def check_key(key: Any, why: str) -> jax.Array:

@@ -1,7 +1,8 @@
 """A wish to stop: heard by the shell, and looked at by long computations between two pieces of work.
 
-Python runs its own signal handlers in the main thread, which may be inside a compiled call for a while. So a thread
-of its own listens while a fit is under way. A library call hears nothing by itself: there Ctrl-C stays Python's own.
+Python runs its own signal handlers in the main thread, which may be inside a compiled call, or compiling one, for a
+while. So a thread of its own listens while a fit is under way, and ends the process where nobody answers and nothing
+would be lost. A library call hears nothing by itself: there Ctrl-C stays Python's own.
 """
 
 from __future__ import annotations
@@ -9,8 +10,9 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NoReturn
 
 from jaxgmm._status import FitError, Status
@@ -18,6 +20,8 @@ from jaxgmm._status import FitError, Status
 # How the shells of Unix tell of a process that a signal ended.
 _EXIT_BASE = 128
 _END = b"\0"
+# Seconds that a program without anything to keep is given to notice.
+PATIENCE = 1.0
 
 
 class Interrupted(FitError):
@@ -30,10 +34,13 @@ class Interrupted(FitError):
 
 
 class Wish:
-    """Whether somebody has asked to stop; `exit_code` is 0 as long as nobody has."""
+    """Whether somebody has asked to stop; `exit_code` is 0 as long as nobody has.
 
-    def __init__(self) -> None:
-        self.exit_code = 0
+    holding: there is something to keep by now.
+    """
+
+    exit_code = 0
+    holding = False
 
     def check(self) -> None:
         """Raise `Interrupted` if somebody has asked."""
@@ -55,10 +62,16 @@ def check() -> None:
     _current.check()
 
 
+def hold() -> None:
+    """Note that there is something to keep from now on."""
+    _current.holding = True
+
+
 @contextlib.contextmanager
-def heeding_signals() -> Iterator[Wish]:
+def heeding_signals(farewell: Callable[[Interrupted], object]) -> Iterator[Wish]:
     """While it lasts, the first SIGINT or SIGTERM is a wish to stop, and the second ends the process at once.
 
+    So does the first after a while, if nothing has come of it and there is nothing to keep: then `farewell` tells.
     Signals that the process ignores stay ignored, as for a background job; outside the main thread nothing changes.
     """
     global _current
@@ -66,12 +79,12 @@ def heeding_signals() -> Iterator[Wish]:
         yield _NOBODY
         return
     heeded = [s for s in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(s) is not signal.SIG_IGN]
-    wish, (ear, mouth) = Wish(), os.pipe()
-    os.set_blocking(mouth, False)
+    wish, (ear, mouth) = Wish(), socket.socketpair()
+    mouth.setblocking(False)
     before = {number: signal.signal(number, lambda *_: None) for number in heeded}
-    # Python writes the number of every signal to this pipe the moment it arrives.
-    outer = signal.set_wakeup_fd(mouth, warn_on_full_buffer=False)
-    listener = threading.Thread(target=_listen, args=(ear, wish), name="jaxgmm-signals", daemon=True)
+    # Python writes the number of every signal here the moment it arrives.
+    outer = signal.set_wakeup_fd(mouth.fileno(), warn_on_full_buffer=False)
+    listener = threading.Thread(target=_listen, args=(ear, wish, farewell), name="jaxgmm-signals", daemon=True)
     _current = wish
     listener.start()
     try:
@@ -81,21 +94,32 @@ def heeding_signals() -> Iterator[Wish]:
         signal.set_wakeup_fd(outer)
         for number, handler in before.items():
             signal.signal(number, handler)
-        os.write(mouth, _END)
+        mouth.send(_END)
         listener.join()
-        os.close(ear)
-        os.close(mouth)
+        ear.close()
+        mouth.close()
 
 
-def _listen(ear: int, wish: Wish) -> None:
-    """Note the first signal, end the process at the second."""
-    while (heard := os.read(ear, 1)) != _END:
+def _listen(ear: socket.socket, wish: Wish, farewell: Callable[[Interrupted], object]) -> None:
+    """Note the first signal, end the process at the second, or when its time is up."""
+    while True:
+        try:
+            heard = ear.recv(1)
+        except TimeoutError:
+            ear.settimeout(None)
+            if not wish.holding:
+                farewell(Interrupted(wish.exit_code))
+                _end(wish.exit_code)
+            continue
+        if heard == _END:
+            return
         number = heard[0]
         if number not in (signal.SIGINT, signal.SIGTERM):
             continue
         if wish.exit_code:
             _end(_EXIT_BASE + number)
         wish.exit_code = _EXIT_BASE + number
+        ear.settimeout(PATIENCE)
 
 
 def _end(code: int) -> NoReturn:

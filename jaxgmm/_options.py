@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -69,7 +70,7 @@ def em_options(
     for name, value in (("tol", tol), ("tol_mean", tol_mean), ("reg_covar", reg_covar), ("max_iter", max_iter)):
         if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
             raise UsageError("E108", f"{name} must be a number, got {value!r}", f"for example {name}=1e-6")
-        if not (np.isfinite(value) and value >= 0):
+        if not (_is_finite(value) and value >= 0):
             raise UsageError("E108", f"{name} must be finite and at least 0, got {value!r}", f"for example {name}=1e-6")
     if int(max_iter) != max_iter:
         raise UsageError("E108", f"max_iter must be a whole number, got {max_iter!r}", "for example max_iter=1000")
@@ -85,6 +86,13 @@ def em_options(
         row_weight=np.asarray(1.0, dtype),
         aitken=np.asarray(check_choice(tol_kind, "tol_kind", TOL_KINDS) == "aitken"),
     )
+
+
+def _is_finite(value: Any) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number beyond every float
+        return False
 
 
 def default_reg_covar(reg_covar: float | None, prior: Any) -> float:

@@ -91,6 +91,10 @@ class JaxgmmError(Exception):
         self.code, self.found, self.help = code, found, help
         self._text = sentence(code, found, help)
 
+    def named(self, columns: Sequence[str]) -> JaxgmmError:
+        """The same with the names of columns in the place of their numbers, where it tells of any."""
+        return self
+
     def __str__(self) -> str:
         return self._text
 
@@ -116,7 +120,6 @@ class FitError(JaxgmmError, ValueError):
         self.status, self.diagnoses = status, tuple(diagnoses)
 
     def named(self, columns: Sequence[str]) -> FitError:
-        """The same with the names of columns in the place of their numbers."""
         found = self.found
         for diagnosis in self.diagnoses:
             found = found.replace(diagnosis.text(), diagnosis.text(columns))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any, TypeVar
 
@@ -11,16 +11,16 @@ import jax
 import numpy as np
 
 from jaxgmm import criteria
-from jaxgmm._checks import check_count, check_key, precision_context
+from jaxgmm._checks import check_count, check_key, precision_context, too_few_rows
 from jaxgmm._options import check_choice, default_reg_covar, em_options, firmer
-from jaxgmm._pytree import put, take
-from jaxgmm._status import Status, UsageError, cause, cure
+from jaxgmm._pytree import put, replace, take
+from jaxgmm._status import FitError, JaxgmmError, Status, UsageError
 from jaxgmm.covariance import CovarianceFamily, get_family
 from jaxgmm.data.sets import Sets, set_rows, sets_of
 from jaxgmm.em.accelerate import check_acceleration
 from jaxgmm.em.diagnosis import Diagnosis, diagnose, thin_components
 from jaxgmm.em.many import Outcome, fit_sets
-from jaxgmm.em.restarts import DEGENERATE, Method, preference
+from jaxgmm.em.restarts import DEGENERATE, Method, no_model, preference, refused, row_prior
 from jaxgmm.em.result import FitResult
 from jaxgmm.functional import check_orthant_features
 from jaxgmm.init import get_start
@@ -32,23 +32,23 @@ T = TypeVar("T")
 _CHOICES = ("bic", "aic", "icl")
 
 
-class Fits(Sequence["FitResult | None"]):
-    """The fits of a `ManyResult`, each made when it is asked for."""
+class PerSet(Sequence[T]):
+    """Something of each set of a `ManyResult`, made when it is asked for."""
 
-    def __init__(self, result: ManyResult) -> None:
-        self._result = result
+    def __init__(self, n_sets: int, make: Callable[[int], T]) -> None:
+        self._n_sets, self._make = n_sets, make
 
     def __len__(self) -> int:
-        return len(self._result.keys)
+        return self._n_sets
 
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
             return tuple(self[i] for i in range(*index.indices(len(self))))
         if not -len(self) <= index < len(self):
             raise IndexError(f"there are {len(self)} data sets, no number {index}")
-        return self._result._fit(int(index) % len(self))
+        return self._make(int(index) % len(self))
 
-    def __iter__(self) -> Iterator[FitResult | None]:
+    def __iter__(self) -> Iterator[T]:
         return (self[i] for i in range(len(self)))
 
 
@@ -58,12 +58,10 @@ class ManyResult:
 
     keys: the label of each set (its position where no groups were given). candidates: the component counts tried.
     n_samples, weight_sum (S): rows and sum of weights of each set. choice (S): the place of the chosen count among the
-    candidates, -1 for a set that could not be fitted. criterion: what chose. failures: for those sets why, None for the
-    others. outcome: every (set, count, restart) with leading axes (S, J, R), parameters about `offset` (S, D);
-    `restart` (S, J) is the best of each. whitened (S, J, R): which ended with that kernel. reg_covar
-    (S, J): as used, see `FitResult.options`. init, options: as used.
-    dropped: components that were dropped are left out of the fits. sets: the tables and weights, of which the diagnoses
-    of a fit are made.
+    candidates, -1 for a set that could not be fitted. criterion: what chose. outcome: every (set, count, restart) with
+    leading axes (S, J, R), parameters about `offset` (S, D); `restart` (S, J) is the best of each. whitened (S, J, R):
+    which ended with that kernel. reg_covar (S, J): as used, see `FitResult.options`. init, options, how: as
+    used. sets: the tables and weights, of which the diagnoses of a fit are made.
     """
 
     keys: tuple[Any, ...]
@@ -72,7 +70,6 @@ class ManyResult:
     weight_sum: np.ndarray
     choice: np.ndarray
     criterion: str
-    failures: tuple[str | None, ...]
     outcome: Outcome
     offset: np.ndarray
     restart: np.ndarray
@@ -80,18 +77,24 @@ class ManyResult:
     reg_covar: np.ndarray
     init: str
     options: dict[str, Any]
-    dropped: bool
+    how: Method
     sets: Sets
 
     @property
-    def fits(self) -> Fits:
-        """A sequence of one `FitResult` per set, or None for a set that could not be fitted."""
-        return Fits(self)
+    def fits(self) -> Sequence[FitResult | None]:
+        """One `FitResult` per set, or None for a set that has no fit; made when it is asked for."""
+        return PerSet(len(self.keys), self._fit)
 
     @property
+    def failures(self) -> Sequence[JaxgmmError | None]:
+        """For a set that has no fit why, None for the others; made when it is asked for."""
+        return PerSet(len(self.keys), lambda i: None if self.fitted[i] else self._failure(i))
+
+    @cached_property
     def fitted(self) -> np.ndarray:
         """(S) bool: which sets have a fit."""
-        return self.choice >= 0
+        usable = self.choice >= 0
+        return usable & ~self._bad if self.how.degenerate == "raise" else usable
 
     @cached_property
     def n_components(self) -> np.ndarray:
@@ -105,11 +108,16 @@ class ManyResult:
         return sets, count, self.restart[sets, count]
 
     @cached_property
+    def _status(self) -> np.ndarray:
+        """(S) the stop code of each best state."""
+        return self.outcome.status[self._place]
+
+    @cached_property
     def _kept(self) -> np.ndarray:
         """(S, K) bool: the components of each fit."""
         weights = np.asarray(self.outcome.params.weights[self._place])
         meant = np.arange(weights.shape[1]) < np.take(self.candidates, self._place[1])[:, None]
-        return meant & ((weights > 0) | (not self.dropped))
+        return meant & ((weights > 0) | (self.how.degenerate != "drop"))
 
     @property
     def log_likelihood(self) -> np.ndarray:
@@ -117,43 +125,54 @@ class ManyResult:
         return np.where(self.fitted, self.outcome.log_likelihood[self._place].astype(np.float64), np.nan)
 
     @cached_property
-    def degenerate(self) -> np.ndarray:
-        """(S) bool: which sets have a fit with a component to look at; its ``diagnoses`` say what is the matter."""
-        bad = self.empty_components > 0
+    def _empty(self) -> np.ndarray:
+        """(S) how many components of each best state have weight exactly 0."""
+        return np.sum(self._kept & (self.outcome.params.weights[self._place] == 0), axis=1)
+
+    @cached_property
+    def _bad(self) -> np.ndarray:
+        """(S) bool: which sets have a usable state with a component to look at."""
+        usable = self.choice >= 0
+        bad = usable & (self._empty > 0)
         thin = (self._kept & (self.outcome.floored[self._place] >= 0)).any(axis=1)
-        singular = self.outcome.status[self._place] == Status.SINGULAR
-        for i in np.flatnonzero(self.fitted & ~bad & (thin | singular)):
+        singular = self._status == Status.SINGULAR
+        for i in np.flatnonzero(usable & ~bad & (thin | singular)):
             bad[i] = self._look(int(i), thin_components).any()
         return bad
 
     @property
+    def degenerate(self) -> np.ndarray:
+        """(S) bool: which sets have a fit with a component to look at; its ``diagnoses`` say what is the matter."""
+        return self.fitted & self._bad
+
+    @property
     def converged(self) -> np.ndarray:
         """(S) bool: which sets have a fit that met the stopping rule."""
-        return self.fitted & (self.outcome.status[self._place] == Status.CONVERGED)
+        return self.fitted & (self._status == Status.CONVERGED)
 
     @property
     def empty_components(self) -> np.ndarray:
         """(S) how many components of each fit lost all their rows: weight exactly 0."""
-        empty = self._kept & (self.outcome.params.weights[self._place] == 0)
-        return np.where(self.fitted, empty.sum(axis=1), 0)
+        return np.where(self.fitted, self._empty, 0)
 
-    def table(self) -> list[dict[str, Any]]:
-        """One plain dictionary per set, in order, ready for printing or JSON."""
+    def table(self, columns: Sequence[str] = ()) -> list[dict[str, Any]]:
+        """One plain dictionary per set, in order, ready for printing or JSON; messages name the columns if given."""
         outcome, counts = self.outcome, np.maximum(self.n_components, 1)
         scores = [a[self._place] for a in (outcome.log_likelihood, outcome.classification_log_likelihood)]
         rest = (outcome.params.family, outcome.params.means, scores, counts, self.weight_sum)
-        columns = {"log_likelihood": scores[0], **{name: _criterion(name, *rest) for name in _CHOICES}}
-        status = [Status(s).name for s in self.outcome.status[self._place].tolist()]
+        numbers = {"log_likelihood": scores[0], **{name: _criterion(name, *rest) for name in _CHOICES}}
+        status = [Status(s).name for s in self._status.tolist()]
         n_iter = self.outcome.n_iter[self._place].tolist()
         rows: list[dict[str, Any]] = []
         for i, fitted in enumerate(self.fitted.tolist()):
             row = {"set": self.keys[i], "n_samples": int(self.n_samples[i])}
             if fitted:
                 row |= {"n_components": int(self.n_components[i])}
-                row |= {name: float(column[i]) for name, column in columns.items()}
+                row |= {name: float(column[i]) for name, column in numbers.items()}
                 row |= {"n_iter": n_iter[i], "status": status[i]}
             else:
-                row |= {"status": "FAILED", "message": self.failures[i]}
+                why = self._failure(i).named(columns)
+                row |= {"status": "FAILED", "message": f"{why.found}; {why.help}"}
             rows.append(row)
         return rows
 
@@ -180,12 +199,23 @@ class ManyResult:
             options=self._options(i),
         )
 
+    def _failure(self, i: int) -> JaxgmmError:
+        n_used, fewest = int(self.sets.n_used[i]), self.candidates[0]
+        if n_used < fewest:
+            return too_few_rows(n_used, fewest)
+        status, found = Status(int(self._status[i])), self.diagnoses(i)
+        if self.choice[i] >= 0:
+            return refused(status, found)
+        if status == Status.INTERRUPTED:
+            return FitError("E301", "not begun when the run was interrupted", "fit this set again", status)
+        return no_model(fewest, status, found)
+
     def _options(self, i: int) -> dict[str, Any]:
         return self.options | {"reg_covar": float(self.reg_covar[i, self._place[1][i]])}
 
     def diagnoses(self, i: int) -> tuple[Diagnosis, ...]:
-        """What is wrong with the components of the fit of set i; empty when all is well."""
-        if not self.degenerate[i]:
+        """What is wrong with the components of the fit of set i, or of the state for which it has none."""
+        if not self._bad[i] and self._status[i] != Status.SINGULAR:
             return ()
         lane = take(self.outcome, tuple(int(a[i]) for a in self._place))
         return self._look(i, partial(diagnose, since=lane.floored[self._kept[i]]))
@@ -200,8 +230,11 @@ class ManyResult:
         with precision_context(self.sets.dtype):
             rows = set_rows(self.sets, i)
             options = em_options(rows.dtype, **{name: self._options(i)[name] for name in ("reg_covar", "reg_kind")})
-            singular = bool(self.outcome.status[self._place][i] == Status.SINGULAR)
-            return at(self._centred(i), rows, rows.options(options), singular=singular)
+            singular = bool(self._status[i] == Status.SINGULAR)
+            params = self._centred(i)
+            n_asked = self.candidates[max(self.choice[i], 0)]
+            prior = row_prior(self.how.prior, rows, n_asked, params.family.name)
+            return at(params, rows, replace(rows.options(options), prior=prior), singular=singular)
 
 
 def _criterion(
@@ -298,23 +331,19 @@ def fit_many(
             put(outcome, weak, take(again, weak))
             whitened[weak], floors[weak] = whitened_again[weak], firm.reg_covar
             restart, best = _best(outcome)
-    asked, dropped = np.broadcast_to(counts, restart.shape), how.degenerate == "drop"
+    asked = np.broadcast_to(counts, restart.shape)
     scores = (best.log_likelihood, best.classification_log_likelihood)
-    kept = np.sum(best.params.weights > 0, axis=2) if dropped else asked
+    kept = np.sum(best.params.weights > 0, axis=2) if how.degenerate == "drop" else asked
     values = _criterion(criterion, family, outcome.params.means, scores, kept, sets.weight_sum[:, None])
     usable = np.isfinite(best.log_likelihood) & (asked <= sets.n_used[:, None])
     choice = np.where(usable.any(axis=1), np.argmin(np.where(usable, values, np.inf), axis=1), -1)
-    result = ManyResult(
+    return ManyResult(
         keys=keys,
         candidates=tuple(counts),
         n_samples=sets.n_samples,
         weight_sum=sets.weight_sum,
         choice=choice,
         criterion=criterion,
-        failures=tuple(
-            None if c >= 0 else _failure(counts[0], used, Status(code))
-            for c, used, code in zip(choice.tolist(), sets.n_used.tolist(), best.status[:, 0].tolist(), strict=True)
-        ),
         outcome=outcome,
         offset=sets.offset,
         restart=restart,
@@ -322,10 +351,9 @@ def fit_many(
         reg_covar=floors,
         init=method.name,
         options=options.as_dict(),
-        dropped=dropped,
+        how=how,
         sets=sets,
     )
-    return _without_degenerate(result) if how.degenerate == "raise" else result
 
 
 def _best(outcome: Outcome) -> tuple[np.ndarray, Outcome]:
@@ -335,26 +363,6 @@ def _best(outcome: Outcome) -> tuple[np.ndarray, Outcome]:
     objective = outcome.log_likelihood + outcome.penalty
     restart = np.argmax(np.where(rank == rank.max(axis=2, keepdims=True), objective, -np.inf), axis=2)
     return restart, jax.tree.map(lambda a: a[*np.indices(restart.shape), restart], outcome)
-
-
-def _without_degenerate(result: ManyResult) -> ManyResult:
-    """The result without the fits that have something to diagnose."""
-    failures = list(result.failures)
-    for i in np.flatnonzero(result.degenerate).tolist():
-        failures[i] = "; ".join(found.text() for found in result.diagnoses(i))
-    return replace(result, choice=np.where(result.degenerate, -1, result.choice), failures=tuple(failures))
-
-
-def _failure(n_components: int, n_used: int, status: Status) -> str:
-    if n_used < n_components:
-        return (
-            f"{n_used} row{'s' * (n_used != 1)} (of positive weight), fewer than n_components={n_components}; "
-            "ask for fewer components or leave this set out"
-        )
-    if status == Status.INTERRUPTED:
-        return "not begun when the run was interrupted; fit this set again"
-    found = f"no start gave a usable model with {n_components} components: {cause(status)} at the very start"
-    return f"{found}; {cure(status)}"
 
 
 def _check_counts(n_components: Any) -> list[int]:

@@ -186,6 +186,7 @@ WORDS_REFUSED = {
     "tol below zero": (lambda x: fit(x, tol=-1e-3), "tol must be finite and at least 0, got -0.001"),
     "tol as a word": (lambda x: fit(x, tol="1e-3"), "tol must be a number, got '1e-3'"),
     "tol not finite": (lambda x: fit(x, tol=np.nan), "tol must be finite"),
+    "tol beyond every float": (lambda x: fit(x, tol=10**400), "tol must be finite and at least 0, got 1000"),
     "reg_covar below zero": (lambda x: fit(x, reg_covar=-1.0), "reg_covar must be finite and at least 0"),
     "max_iter below zero": (lambda x: fit(x, max_iter=-1), "max_iter must be finite and at least 0"),
     "a fractional max_iter": (lambda x: fit(x, max_iter=2.5), "max_iter must be a whole number"),

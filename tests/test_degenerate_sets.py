@@ -161,15 +161,20 @@ def assert_true(result: ManyResult, i: int, found: Degeneracy, family: str, reg_
     """What is said of a set is what its rows say."""
     if found.n_used < K:
         assert not result.fitted[i]
-        assert f"{found.n_used} row" in result.failures[i]
+        assert f"{found.n_used} row" in str(result.failures[i])
     elif reg_covar > 0:
         assert result.fitted[i]
         assert result.failures[i] is None
         # More components than places for them: the others are empty, not copies.
         assert np.count_nonzero(result.fits[i].params.weights) <= found.n_distinct or found.rank > 0
-    elif found.singular(family):
-        assert not result.fitted[i]
-        assert "singular" in result.failures[i]
+    elif not result.fitted[i]:
+        # Not only that it cannot be done, but which component, and along which columns.
+        told = [d for d in result.diagnoses(i) if d.kind == "singular"]
+        assert told
+        assert all(set(found.constant) <= set(d.columns) for d in told)
+        assert all(d.text() in str(result.failures[i]) for d in told)
+    else:
+        assert not found.singular(family)
     if result.fitted[i] and reg_covar > 0 and found.singular(family):
         assert result.degenerate[i]
 

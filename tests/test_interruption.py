@@ -162,7 +162,7 @@ def test_many_sets_keep_what_had_begun(small, monkeypatch):
     assert not cut.fitted.all()
     for row, failure in zip(rows, cut.failures, strict=True):
         assert row["status"] in ("INTERRUPTED", "CONVERGED", "FAILED")
-        assert failure is None or "when the run was interrupted" in failure
+        assert failure is None or "when the run was interrupted" in str(failure)
     i = int(np.argmax(cut.fitted))
     fit = cut.fits[i]
     assert fit.log_likelihood == pytest.approx(float(jaxgmm.log_prob(fit.params, sets[i]).sum()), rel=1e-9)
@@ -179,9 +179,11 @@ HEED = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\
 # A call that only its end, or that of the process, can stop.
 DEAF = """
 from jaxgmm import _interrupt
-import hashlib
+import hashlib, sys
 print("ready", flush=True)
-with _interrupt.heeding_signals() as wish:
+with _interrupt.heeding_signals(lambda error: print(error.code, flush=True)) as wish:
+    if "holding" in sys.argv:
+        _interrupt.hold()
     hashlib.pbkdf2_hmac("sha256", b"", b"", 10**9)
 """
 
@@ -209,17 +211,29 @@ def wait_for(stream, word):
     ],
 )
 def test_the_second_signal_ends_at_once_whatever_is_under_way(signals, code):
-    process = python(DEAF)
+    process = python(DEAF, "holding")
     wait_for(process.stdout, "ready")
     time.sleep(0.2)
     process.send_signal(signals[0])
     with pytest.raises(subprocess.TimeoutExpired):
-        process.wait(0.3)
+        process.wait(_interrupt.PATIENCE + 0.3)
     sent = time.monotonic()
     process.send_signal(signals[1])
     process.communicate(timeout=60)
     assert time.monotonic() - sent < 2
     assert process.returncode == code
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_one_signal_is_enough_where_there_is_nothing_to_keep(number, code):
+    process = python(DEAF)
+    wait_for(process.stdout, "ready")
+    time.sleep(0.2)
+    sent = time.monotonic()
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert time.monotonic() - sent < 2
+    assert (process.returncode, out, err) == (code, "E903\n", "")
 
 
 def test_an_ignored_signal_stays_ignored():
@@ -228,7 +242,7 @@ def test_an_ignored_signal_stays_ignored():
     from jaxgmm import _interrupt
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     before = signal.getsignal(signal.SIGINT)
-    with _interrupt.heeding_signals() as wish:
+    with _interrupt.heeding_signals(print) as wish:
         os.kill(os.getpid(), signal.SIGTERM)
         os.kill(os.getpid(), signal.SIGTERM)
         print(wish.exit_code, _interrupt.asked())
@@ -245,7 +259,7 @@ def test_outside_the_main_thread_signals_are_left_alone():
     import signal, threading
     from jaxgmm import _interrupt
     def work():
-        with _interrupt.heeding_signals() as wish:
+        with _interrupt.heeding_signals(print) as wish:
             print(signal.getsignal(signal.SIGINT) is signal.default_int_handler, wish.exit_code)
     thread = threading.Thread(target=work); thread.start(); thread.join()
     """

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import jaxgmm
-from jaxgmm import DataError, UsageError
+from jaxgmm import DataError, FitError, JaxgmmError, UsageError
 from jaxgmm.init import make_starts
 from jaxgmm.init._lane import lane_start
 from tests.helpers import assert_params_close, full_covariances
@@ -42,6 +42,13 @@ def alone(sets, i, n_components, **options):
     return jaxgmm.fit(sets[i], n_components, key=jax.random.fold_in(KEY, i), **options)
 
 
+def fit_or_error(sets, i, n_components, **options):
+    try:
+        return alone(sets, i, n_components, **options)
+    except JaxgmmError as error:
+        return error
+
+
 def assert_same_fit(a, b, rtol=1e-9):
     assert a.status == b.status
     assert a.n_components == b.n_components
@@ -60,7 +67,7 @@ def test_each_set_is_fitted_as_if_alone():
     sets = small_sets()
     result = jaxgmm.fit_many(sets, 2, key=KEY)
     assert len(result.fits) == len(sets)
-    assert result.failures == (None,) * len(sets)
+    assert tuple(result.failures) == (None,) * len(sets)
     for i in range(len(sets)):
         assert_same_fit(result.fits[i], alone(sets, i, 2))
     np.testing.assert_array_equal(result.n_components, 2)
@@ -151,9 +158,9 @@ def test_a_bad_set_does_not_disturb_the_others():
     np.testing.assert_array_equal(mixed.log_likelihood[:2], wanted.log_likelihood[:2])
     assert mixed.fitted.tolist() == [True, True, False, False, False]
     assert list(mixed.fits[2:]) == [None] * 3
-    assert "singular" in mixed.failures[2]
-    assert "1 row " in mixed.failures[3]
-    assert "0 rows " in mixed.failures[4]
+    assert "component 0 (weight 1, smallest eigenvalue 0) becomes singular" in str(mixed.failures[2])
+    assert "1 row " in str(mixed.failures[3])
+    assert "0 rows " in str(mixed.failures[4])
     assert np.isnan(mixed.log_likelihood[2:]).all()
     assert not mixed.converged[2:].any()
     assert [row["status"] for row in mixed.table()[2:]] == ["FAILED"] * 3
@@ -323,9 +330,30 @@ def test_a_degenerate_fit_can_be_refused():
     result = jaxgmm.fit_many(with_equal_rows(), 3, degenerate="raise", **options)
     assert 0 < kept.degenerate.sum() < len(kept.keys)
     assert result.fitted.tolist() == (~kept.degenerate).tolist()
-    assert "of them distinct and is at the floor" in result.failures[1]
+    assert "of them distinct and is at the floor" in str(result.failures[1])
     assert result.fits[1] is None
     assert not result.degenerate.any()
+    for i in np.flatnonzero(kept.degenerate).tolist():
+        with pytest.raises(FitError) as refused:
+            alone(with_equal_rows(), i, 3, n_restarts=2, degenerate="raise")
+        assert str(result.failures[i]) == str(refused.value)
+        assert result.diagnoses(i) == result.failures[i].diagnoses != ()
+
+
+@pytest.mark.parametrize("prior", [None, "default"])
+def test_a_set_without_a_fit_says_what_it_would_say_alone(prior):
+    line = np.arange(40.0)[:, None] * [1.0, 2.0] + [0.0, 1.0]
+    sets, options = [line, np.ones((30, 2)), line[:1]], {"reg_covar": 0.0, "prior": prior}
+    result = jaxgmm.fit_many(sets, 2, key=KEY, **options)
+    for i in range(len(sets)):
+        own = fit_or_error(sets, i, 2, **options)
+        assert getattr(result.failures[i], "code", None) == getattr(own, "code", None)
+        assert result.fitted[i] == (result.failures[i] is None)
+        # Rounding decides which of several equally singular components is told of first.
+        every = (result.diagnoses(i), getattr(own, "diagnoses", ()))
+        told = [{(d.kind, d.columns) for d in diagnoses} for diagnoses in every]
+        assert told[0] == told[1]
+        assert (("singular", (0, 1)) in told[0]) == (i < 2)
 
 
 def test_the_shell_names_the_columns_of_degenerate_groups(tmp_path, shell):

@@ -30,7 +30,7 @@ def run(words: Sequence[str]) -> int:
         sys.stdout.write(str(text))
         return OK
     except Interrupted as error:
-        return console.error(error.code, error.found, error.help, error.exit_code)
+        return console.interrupted(error)
     except JaxgmmError as error:
         return console.error(error.code, error.found, error.help, CATALOGUE[error.code].group.exit_code)
     except KeyboardInterrupt:

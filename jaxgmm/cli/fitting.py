@@ -30,7 +30,7 @@ def fit(settings: Settings, console: Console) -> int:
     covariance_type = settings["covariance_type"] or (start.covariance_type if start else "full")
     seed = inputs.start_seed(settings, console)
     scaled = inputs.scaled(table.x, settings, start)
-    with heeding_signals() as wish:
+    with heeding_signals(console.interrupted) as wish:
         _announce(console, table, scaled.z, f"{n_components} component{'s' * (n_components != 1)}")
         arguments = inputs.fit_arguments(settings, table, seed) | ({"init": start.params} if start else {})
         try:
@@ -58,7 +58,7 @@ def sweep(settings: Settings, console: Console) -> int:
     table = inputs.rows(settings)
     scaled = inputs.scaled(table.x, settings)
     counts, types = settings["candidates"], settings["covariance_type"]
-    with heeding_signals() as wish:
+    with heeding_signals(console.interrupted) as wish:
         _announce(console, table, scaled.z, f"{len(counts) * len(types)} candidates")
         result = api.sweep(
             scaled.z,

@@ -28,7 +28,7 @@ def fit_many(settings: Settings, console: Console) -> int:
     table = inputs.rows(settings | {"label_column": settings["group"]})
     x = inputs.scaled(table.x, settings | {"standardize": False}).z
     assert table.labels is not None
-    with heeding_signals() as wish:
+    with heeding_signals(console.interrupted) as wish:
         console.note(f"{table.source}: {len(x)} rows x {x.shape[1]} columns, {x.dtype}")
         result = fit_groups(
             x,
@@ -42,7 +42,7 @@ def fit_many(settings: Settings, console: Console) -> int:
         _complain(result, names, table.columns, console, interrupted=bool(wish.exit_code))
         rows = [
             {"group": name} | {k: v for k, v in row.items() if k != "set"}
-            for name, row in zip(names, result.table(), strict=True)
+            for name, row in zip(names, result.table(table.columns), strict=True)
         ]
         if settings["output"] or not console.json:
             columns = [np.array([row.get(name, "") for row in rows], object) for name in ("group", *_COLUMNS)]
@@ -56,8 +56,9 @@ def fit_many(settings: Settings, console: Console) -> int:
         found_out = "interrupted; the groups that had begun are kept as far as they came"
         console.warn("W309", found_out, "see the column status")
         found["exit_code"] = wish.exit_code
-    for i in np.flatnonzero(result.degenerate).tolist():
-        rows[i]["diagnoses"] = [d.as_dict(table.columns) for d in result.diagnoses(i)]
+    for i, row in enumerate(rows):
+        if wrong := result.diagnoses(i):
+            row["diagnoses"] = [d.as_dict(table.columns) for d in wrong]
     console.emit(found | {"failed": int(np.sum(~result.fitted)), "groups": rows})
     return wish.exit_code
 
@@ -68,7 +69,9 @@ def _complain(
     """Say how many groups have no fit, or one that did not converge; nothing to keep is an error."""
     failed = np.flatnonzero(~result.fitted)
     if len(failed):
-        first = f"group {names[failed[0]]!r}: {result.failures[failed[0]]}"
+        why = result.failures[failed[0]]
+        assert why is not None
+        first = f"group {names[failed[0]]!r}: {why.named(columns).found}"
         if len(failed) == len(names):
             raise FitError(
                 "E304",

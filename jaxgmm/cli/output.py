@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from jaxgmm._files import replacing
+from jaxgmm._interrupt import Interrupted
 from jaxgmm._status import sentence
 
 WIDTH = 80
@@ -59,6 +60,10 @@ class Console:
         self._show(problem)
         self.emit(problem)
         return exit_code
+
+    def interrupted(self, error: Interrupted) -> int:
+        """Somebody asked to stop when there was nothing to keep. Returns the exit code."""
+        return self.error(error.code, error.found, error.help, error.exit_code)
 
     def close(self) -> int:
         """The exit code of a command that has done its work, with the reason if that is not 0."""

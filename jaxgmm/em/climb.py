@@ -304,6 +304,7 @@ def _climb(start: GMMParams, frame: Frame, task: Task) -> tuple[Any, np.ndarray]
         begun = time.perf_counter()
         climb, history = _advance(climb, frame, np.int32(limit), task=task)
         pieces.append(np.asarray(history)[:limit])
+        _interrupt.hold()
         # A call cannot be stopped. How long it is decides nothing else.
         seconds = time.perf_counter() - begun
         limit = min(2 * limit, _LENGTH) if seconds < 0.5 * CALL_SECONDS else max(1, limit // 2)

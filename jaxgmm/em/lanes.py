@@ -210,6 +210,7 @@ def _run_kernel(
             break
         rows = rows[: len(now)]
         _put(states, now, take(batch, slice(len(now))))
+        _interrupt.hold()
         pieces.append((now, rows))
         done = np.count_nonzero(~np.isnan(rows), axis=1)
         if together:

@@ -180,6 +180,7 @@ def _run_chunks(
             **each,
             **rest,
         )
+        _interrupt.hold()
         finish = partial(_to_the_end, another=partial(go_on, x=x, weight=weight, options=own, n_masks=n_masks, **each))
         running = np.arange(n_tasks, dtype=np.int32)
         states = finish(jax.tree.map(np.array, begun), running)

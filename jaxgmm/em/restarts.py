@@ -184,6 +184,19 @@ def run_most_promising(
     return merged
 
 
+def no_model(n_components: int, status: Status, diagnoses: Sequence[Diagnosis]) -> FitError:
+    """The error of a count that no start led to a finite state of; the best of them ended with `status`."""
+    details = "".join(f"; {d.text()}" for d in diagnoses if d.kind == "singular")
+    found = f"no start gave a usable model with {n_components} components: {cause(status)} at the very start{details}"
+    return FitError("E301", found, cure(status), status, diagnoses)
+
+
+def refused(status: Status, diagnoses: Sequence[Diagnosis]) -> FitError:
+    """The error of a fit with degenerate components, where that is asked for."""
+    found = "; ".join(d.text() for d in diagnoses)
+    return FitError("E307", found, "ask for fewer components, or drop what does not vary", status, diagnoses)
+
+
 def summarise(
     lanes: LanesResult,
     rows: Rows,
@@ -212,14 +225,7 @@ def summarise(
     if not np.isfinite(lanes.log_likelihood[i]):
         if status == Status.INTERRUPTED:
             _interrupt.check()
-        details = "".join(f"; {d.text()}" for d in found if d.kind == "singular")
-        raise FitError(
-            "E301",
-            f"no start gave a usable model with {n_components} components: {cause(status)} at the very start{details}",
-            cure(status),
-            status,
-            found,
-        )
+        raise no_model(n_components, status, found)
     with np.errstate(over="ignore"):
         params = in_data_units(own, rows)
     if not np.isfinite(params.covariances).all() or smallest_variance(params) < np.finfo(rows.dtype).tiny:
@@ -306,9 +312,7 @@ def fit_rows(
                 found = summarise(mine, rows, n_components, name, options, inside, drop=how.degenerate == "drop")
                 results[n_components] = found
                 if how.degenerate == "raise" and found.diagnoses:
-                    texts = "; ".join(d.text() for d in found.diagnoses)
-                    help = "ask for fewer components, or drop what does not vary"
-                    raise FitError("E307", texts, help, found.status, found.diagnoses)
+                    raise refused(found.status, found.diagnoses)
             except FitError as error:
                 results[n_components] = error
     firm = firmer(options, rows.n_features, rows.dtype)
