@@ -13,6 +13,8 @@ Key = TypeVar("Key", bound=Hashable)
 
 # Calls that are over in less are repeated within a round until it is used up: one of them says little.
 SLICE_SECONDS = 0.25
+# Before each contestant's turn: the worker threads of the last one may keep the cores busy for a while after its call.
+PAUSE_SECONDS = 0.25
 
 
 @dataclass
@@ -32,9 +34,9 @@ def interleave(
 ) -> dict[Key, list[Timing[T]] | Exception]:
     """Call every group's runs once, then all groups in turn for `repeats` rounds, so that a drift hits all alike.
 
-    The runs of a group are called one after the other, so that the i-th seconds of each belong together. A group
-    that has used up `max_seconds` is not repeated further, but at least once. One that raises is out; its
-    exception takes the place of its timings.
+    A pause comes before every turn. The runs of a group are called one after the other, so that the i-th seconds of
+    each belong together. A group that has used up `max_seconds` is not repeated further, but at least once. One that
+    raises is out; its exception takes the place of its timings.
     """
     timings: dict[Key, list[Timing[T]] | Exception] = {}
 
@@ -58,6 +60,7 @@ def interleave(
             if isinstance(found, Exception) or (turn > 1 and spent[key] >= max_seconds):
                 continue
             try:
+                time.sleep(PAUSE_SECONDS)
                 if found is None:
                     timings[key] = first = [Timing(*call(run)) for run in runs]
                     spent[key] += sum(timing.first for timing in first)

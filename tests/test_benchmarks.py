@@ -14,7 +14,7 @@ from benchmarks import measure, memory, numpy_baseline, process, scoring
 from benchmarks.cases import CASES, Case
 from benchmarks.contestants import LIBRARIES, Contestant, Outcome, Prepared, parse
 from benchmarks.problems import Start, make_problem
-from benchmarks.timing import SLICE_SECONDS, interleave, per_iteration, spread
+from benchmarks.timing import PAUSE_SECONDS, SLICE_SECONDS, interleave, per_iteration, spread
 from benchmarks.verdicts import judge, latest
 from tests.tiny import TINY, register
 
@@ -79,7 +79,15 @@ class Clock:
         return go
 
 
-def test_first_call_apart_and_the_rest_in_turn(monkeypatch):
+@pytest.fixture(autouse=True)
+def pauses(monkeypatch):
+    """The lengths of the pauses, which are not made."""
+    made = []
+    monkeypatch.setattr("benchmarks.timing.time.sleep", made.append)
+    return made
+
+
+def test_first_call_apart_and_the_rest_in_turn(monkeypatch, pauses):
     monkeypatch.setattr("benchmarks.timing.SLICE_SECONDS", SLICE_SECONDS)
     clock = Clock()
     runs = {"a": [clock.work(9, 1, 5, 2)], "b": [clock.work(4, 1, 1, 1), clock.work(5, 3, 4, 5)]}
@@ -88,6 +96,8 @@ def test_first_call_apart_and_the_rest_in_turn(monkeypatch):
     assert (a.first, a.seconds, a.result) == (9, [1, 5, 2], 3)
     assert spread(a.seconds) == {"median": 2, "min": 1, "max": 5}
     assert spread(per_iteration(few.seconds, more.seconds, (2, 4)))["median"] == 1.5
+    # One before each turn of each, so that nobody's idle threads run into another's time.
+    assert pauses == [PAUSE_SECONDS] * 8
 
 
 def test_short_calls_are_repeated_until_their_slice_is_used_up(monkeypatch):

@@ -366,5 +366,11 @@ def test_the_shell_names_the_columns_of_degenerate_groups(tmp_path, shell):
     assert [g["group"] for g in groups if "diagnoses" in g] == [1]
     assert "columns east, north" in groups[1]["diagnoses"][0]["text"]
     assert "group 1: component" in " ".join(err.split())
+    out, err = shell(*words, "--degenerate", "raise")
+    groups = json.loads(out)["groups"]
+    assert groups[1]["status"] == "FAILED"
+    assert "columns east, north" in groups[1]["message"]
+    assert "columns east, north" in groups[1]["diagnoses"][0]["text"]
+    assert "columns east, north" in " ".join(err.split())
     out, _ = shell(*words, "--degenerate", "drop", "--prior", "default")
     assert not any("diagnoses" in g for g in json.loads(out)["groups"])

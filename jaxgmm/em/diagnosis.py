@@ -167,7 +167,8 @@ def full_covariances(params: GMMParams) -> np.ndarray:
 def at_floor(covariances: np.ndarray, floor: np.ndarray) -> np.ndarray:
     """(K): whose covariance (K, D, D), in units of `floor` (K, D), has an eigenvalue of at most 1; of 0: none."""
     unit = 1.0 / np.sqrt(np.where(floor > 0, floor, 1.0))
-    scaled = covariances * unit[:, :, None] * unit[:, None, :]
+    with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is left out below
+        scaled = covariances * unit[:, :, None] * unit[:, None, :]
     finite = np.all(np.isfinite(scaled), axis=(1, 2), keepdims=True)
     smallest = np.linalg.eigvalsh(np.where(finite, scaled, 0.0))[:, 0]
     return np.logical_and(smallest <= 1.0, np.any(floor > 0, axis=1))

@@ -57,6 +57,21 @@ MUTANTS = (
         "(n / batch_size).astype",
         (f"{GRADIENT}::test_a_whole_epoch_weighs_every_row_once",),
     ),
+    # Being stopped
+    Mutant(
+        "a signal ends nothing while there is nothing to keep",
+        "_interrupt.py",
+        "if not wish.holding:",
+        "if wish.holding:",
+        ("tests/test_interruption.py::test_one_signal_is_enough_where_there_is_nothing_to_keep",),
+    ),
+    Mutant(
+        "columns numbered where they have names",
+        "many.py",
+        "self._failure(i).named(columns)",
+        "self._failure(i)",
+        (f"{MANY}::test_the_shell_names_the_columns_of_degenerate_groups",),
+    ),
     # Criteria
     Mutant(
         "sign of aic",
