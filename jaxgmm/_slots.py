@@ -26,10 +26,13 @@ SLOT_COMPONENTS = 32
 
 
 def n_slots(n_lanes: int, n_components: int) -> int:
-    """S, a power of two, a small part of the lanes: one that is left alone pays for all. An accelerator takes all."""
+    """S, a power of two, a small part of the lanes: one that is left alone pays for all. An accelerator takes all.
+
+    A few lanes have a slot each in turn, and so the bits that one alone has: more restarts are never the worse for it.
+    """
     if jax.default_backend() != "cpu":
         return n_lanes
-    return 1 << max(0, min(SLOT_COMPONENTS // n_components, n_lanes // 4).bit_length() - 1)
+    return 1 << max(0, min(SLOT_COMPONENTS // n_components, n_lanes // 8).bit_length() - 1)
 
 
 def run_in_slots(

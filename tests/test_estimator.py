@@ -182,6 +182,17 @@ def test_more_starts_never_end_lower(small):
     assert many.result_.restart_log_likelihoods.shape == (4,)
 
 
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_the_first_of_ten_starts_has_the_bits_it_has_alone(seed):
+    x = np.random.default_rng(seed).normal(size=(50, 2)) * [1.0, 3.0]
+    alone, among = (
+        GaussianMixture(2, n_init=n, max_iter=1, random_state=seed).fit(x).result_.restart_log_likelihoods[0]
+        for n in (1, 10)
+    )
+    assert alone == among
+
+
 def test_verbose_prints_scikit_learns_lines(small, capsys):
     GaussianMixture(K, random_state=0, verbose=1, verbose_interval=1, n_init=2).fit(small.x)
     text = capsys.readouterr().out

@@ -340,7 +340,7 @@ def _lloyd_dealt_out(x: Array, weight: Array, centres: np.ndarray, masks: np.nda
     # Filled up to a power of two, so that a few more restarts are the same program.
     fill = np.minimum(np.arange(next_power_of_two(n_runs)), n_runs - 1)
     starts = Lloyd(centres[fill], masks[fill], np.full(len(fill), np.inf, centres.dtype))
-    slots = n_slots(len(fill), centres.shape[1])
+    slots = n_slots(n_runs, centres.shape[1])
 
     def program(starts: Lloyd, n: Array) -> Array:
         return _lloyd_in_slots(starts, n, x, weight, enough, slots=slots)
