@@ -212,7 +212,7 @@ def test_lloyd_agrees_with_scikit_learn_from_the_same_seeds(shared_out, parts):
     seeds, ends, rows = k_means(x, keys_of(8))
     centred = (x - rows.offset) / rows.scale
     for lane, end in zip(seeds, ends[0], strict=True):
-        theirs = KMeans(K, init=lane, n_init=1, algorithm="lloyd", tol=_kmeans.LLOYD_TOL).fit(centred)
+        theirs = KMeans(K, init=lane, n_init=1, algorithm="lloyd").fit(centred)
         np.testing.assert_allclose(end, theirs.cluster_centers_, rtol=1e-9, atol=1e-12)
 
 

@@ -1,7 +1,7 @@
 """k-means++ seeds and Lloyd's iteration, on all cores of a CPU or batched on an accelerator.
 
 k-means++ (Arthur and Vassilvitskii 2007), greedy over a fixed number of trials; Lloyd's iteration (1982)
-until the centres move by less than a small part of the data's variance.
+until the centres move by less than a small part of the data's variance, as in scikit-learn's KMeans.
 
 Both are passes over row blocks with little between them. A run over few rows is one program: on a CPU the runs go
 side by side, those of Lloyd's iteration in slots; an accelerator takes them as one batch. Where a pass is long enough
@@ -39,9 +39,7 @@ from jaxgmm.init._base import uniform, weighted_mean
 # Candidate rows per seed (scikit-learn takes 2 + log K). Fixed, so that the first J of K seeds do not depend on K.
 TRIALS = 6
 LLOYD_MAX_ITER = 100
-# Ten times that of scikit-learn: a third of the passes fewer for an inertia that is larger by less than a thousandth,
-# and EM goes on from there no more slowly.
-LLOYD_TOL = 1e-3
+LLOYD_TOL = 1e-4
 # Passes that most runs need.
 TYPICAL_PASSES = 20
 
