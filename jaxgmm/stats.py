@@ -19,7 +19,7 @@ from jax import Array
 
 from jaxgmm import linalg
 from jaxgmm._blocks import sum_over_blocks
-from jaxgmm._numerics import PRECISION, default_block_size
+from jaxgmm._numerics import PRECISION, default_block_size, features_block_size
 from jaxgmm._pytree import pytree, replace
 from jaxgmm.covariance import get_family
 from jaxgmm.density import normalise
@@ -128,4 +128,43 @@ def collect_given(
             weight_sum=jnp.sum(w),
         )
 
+    return replace(sum_over_blocks(block, (*rows, weight), block_size), pivot=pivot)
+
+
+def collect_assigned(
+    owner_of: Callable[..., Array], rows: tuple[Array, ...], weight: Array, pivot: Array, covariance_type: str
+) -> SuffStats:
+    """`collect_given` where a row belongs to one component or to none: responsibilities are 0 or 1, one 1 at most.
+
+    A row then has one deviation, from the pivot of its own component, and its products are worked out once for all.
+    """
+    family = get_family(covariance_type)
+    n_components, n_features = pivot.shape
+    zero = jnp.zeros((), rows[0].dtype)
+
+    def block(*args: Array) -> SuffStats:
+        *data, w = args
+        # Read twice, so worked out before.
+        owner = jax.lax.optimization_barrier(owner_of(*data).T)
+        x = linalg.columns(jnp.where(w[:, None] > 0, data[0], 0.0))
+        # A sum of one pivot and zeros rounds nothing.
+        delta = x - jnp.matmul(pivot.T, owner, precision=PRECISION)
+        share = owner * w[None, :]
+        quadratic = family.quadratic(delta)
+        features = [jnp.ones_like(w)[None, :], delta, *([quadratic] if family.per_component else [])]
+        own = jax.lax.dot_general(jnp.concatenate(features), share, (((1,), (1,)), ((), ())), precision=PRECISION)
+        second = own[1 + n_features :]
+        if not family.per_component:
+            second = jnp.matmul(quadratic, jnp.sum(share, axis=0), precision=PRECISION)
+        return SuffStats(
+            resp_sum=own[0],
+            x_sum=own[1 : 1 + n_features].T,
+            xx_sum=family.scatter_of(second),
+            pivot=jnp.zeros_like(pivot),
+            log_likelihood=zero,
+            classification_log_likelihood=zero,
+            weight_sum=jnp.sum(w),
+        )
+
+    block_size = features_block_size(n_components, n_features, rows[0].dtype.itemsize)
     return replace(sum_over_blocks(block, (*rows, weight), block_size), pivot=pivot)

@@ -1,10 +1,14 @@
 """Where a fit begins: the methods by name, the key, and starts that are given."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import jaxgmm
+from jaxgmm._checks import precision_context
+from jaxgmm.stats import collect_assigned
+from jaxgmm.steps import m_step
 from tests.helpers import (
     D,
     K,
@@ -84,6 +88,27 @@ def test_a_start_from_means_takes_the_nearest_rows(small, shift):
     nearest = ((x[:, None] - centres) ** 2).sum(axis=2).argmin(axis=1)
     found = jaxgmm.params_from_means(x, centres, covariance_type="diag")
     assert_params_close(found, jaxgmm.params_from_labels(x, nearest, covariance_type="diag"), 1e-12)
+
+
+def test_moments_of_a_hard_partition(family, dtype):
+    """Narrow groups far apart, a row of none, and rows of weight 0 that are not finite; the pivots are near."""
+    rng = np.random.default_rng(3)
+    centres = np.array([[10.0, 0.0, -5.0], [-10.0, 2.0, 0.0], [0.0, 8.0, 10.0]])
+    labels = np.arange(80) % (K + 1)
+    x = np.append(centres, [[1e3, 1e3, 1e3]], axis=0)[labels] + rng.integers(-64, 65, (80, D)) / 256
+    weight = rng.integers(1, 4, 80).astype(np.float64)
+    weight[:8] = 0.0
+    owner = np.eye(K + 1)[labels][:, :K]
+    wanted = params_of(oracle.m_step(x, owner, family, sample_weight=weight * owner.sum(axis=1)), family)
+    x[:8] = np.nan
+    with precision_context(dtype):
+        start_rows = (jnp.asarray(x, dtype), jnp.asarray(owner, dtype))
+        pivot = jnp.asarray(centres + 0.125, dtype)
+        stats = collect_assigned(lambda _, own: own, start_rows, jnp.asarray(weight, dtype), pivot, family)
+        blank = jax.tree.map(lambda a: jnp.asarray(a, dtype), start(family))
+        found = m_step(blank, stats, 0.0)
+    assert float(stats.weight_sum) == weight.sum()
+    assert params_distance(found, wanted) < tolerance(dtype, 100)
 
 
 def test_precisions_in_every_family(small, family):

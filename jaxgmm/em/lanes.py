@@ -140,7 +140,7 @@ def _run_batch(
         pieces += _run_kernel(states, lanes, x, weight, options, name, n_rows)
         halted = lanes[states.status[lanes] == Status.IMPRECISE]
         if len(halted):
-            _put(states, halted, _resume(take(states, halted)))
+            put(states, halted, _resume(take(states, halted)))
             used[halted] = "whitening"
     return LanesResult(
         params=states.best_params,
@@ -165,11 +165,6 @@ def _features_first(starts: GMMParams, x: Array, options: EMOptions) -> np.ndarr
     if x.shape[0] < FEATURES_MIN_ROWS:
         return np.zeros(n_lanes, bool)
     return np.asarray(_losses(starts)) <= options.max_loss
-
-
-def _put(states: EMState, lanes: np.ndarray, part: EMState) -> None:
-    """Write the states of some lanes into the host arrays of all."""
-    put(states, lanes, part)
 
 
 def _run_kernel(
@@ -209,7 +204,7 @@ def _run_kernel(
         except Interrupted:
             break
         rows = rows[: len(now)]
-        _put(states, now, take(batch, slice(len(now))))
+        put(states, now, take(batch, slice(len(now))))
         _interrupt.hold()
         pieces.append((now, rows))
         done = np.count_nonzero(~np.isnan(rows), axis=1)

@@ -13,7 +13,7 @@ from jaxgmm._blocks import sum_over_blocks
 from jaxgmm._numerics import MAX_BLOCK, PRECISION, safe_divide
 from jaxgmm.covariance import get_family
 from jaxgmm.params import GMMParams
-from jaxgmm.stats import collect_given
+from jaxgmm.stats import collect_assigned, collect_given
 from jaxgmm.steps import m_step
 
 
@@ -22,13 +22,14 @@ class StartRows(NamedTuple):
 
     resp_of(x_block, *extra_blocks) gives responsibilities (B, K); extra: further per-row arrays it needs;
     pivot: (K, D) points near the components, about which moments are taken; None: their means are found first.
-    n_components: K.
+    n_components: K. exclusive: whether a row belongs to one component or to none, all responsibilities being 0 or 1.
     """
 
     resp_of: Callable[..., Array]
     extra: tuple[Array, ...]
     pivot: Array | None
     n_components: int
+    exclusive: bool = False
 
 
 class StartMethod(Protocol):
@@ -56,7 +57,8 @@ def params_from_rows(start: StartRows, x: Array, weight: Array, covariance_type:
     n_components, n_features = start.n_components, x.shape[1]
     family = get_family(covariance_type)
     pivot = _component_means(start, x, weight) if start.pivot is None else start.pivot
-    stats = collect_given(start.resp_of, (x, *start.extra), weight, pivot, covariance_type)
+    collect = collect_assigned if start.exclusive else collect_given
+    stats = collect(start.resp_of, (x, *start.extra), weight, pivot, covariance_type)
     identity = jnp.broadcast_to(jnp.eye(n_features, dtype=x.dtype), (n_components, n_features, n_features))
     unit_weights = jnp.ones(n_components, x.dtype)
     blank = GMMParams(

@@ -54,4 +54,4 @@ class CentreStart:
         return self._refine(x, weight, self._draw(keys, x, weight, active.shape[1]), active)
 
     def rows(self, seeds: Array, x: Array, weight: Array, active: Array) -> StartRows:
-        return StartRows(lambda rows: nearest_centre(rows, seeds, active), (), seeds, seeds.shape[0])
+        return StartRows(lambda rows: nearest_centre(rows, seeds, active), (), seeds, seeds.shape[0], exclusive=True)

@@ -62,4 +62,4 @@ class Orthant:
             membership = jax.nn.one_hot(seeds.rank[codes], n_components, dtype=rows.dtype)
             return jnp.where(active[None, :], membership, 0.0)
 
-        return StartRows(resp_of, (seeds.codes,), None, n_components)
+        return StartRows(resp_of, (seeds.codes,), None, n_components, exclusive=True)

@@ -131,6 +131,20 @@ MUTANTS = (
         (f"{ORACLE}::test_e_step_and_m_step",),
     ),
     Mutant(
+        "rows of no component counted in the shared second moment of a start",
+        "stats.py",
+        "jnp.sum(share, axis=0), precision",
+        "w, precision",
+        ("tests/test_starts.py::test_moments_of_a_hard_partition",),
+    ),
+    Mutant(
+        "moments of a start about no pivot",
+        "stats.py",
+        "delta = x - jnp.matmul(pivot.T, owner, precision=PRECISION)",
+        "delta = x",
+        ("tests/test_starts.py::test_moments_of_a_hard_partition",),
+    ),
+    Mutant(
         "row weights ignored in the shared second moment",
         "kernels.py",
         "jnp.matmul(shared, weight, precision=PRECISION)",
