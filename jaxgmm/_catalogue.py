@@ -170,8 +170,8 @@ E221 A negative weight
     Weights say how often a row counts and are at least 0. Correct or drop the row.
 E222 All weights are zero
     No row counts. At least one weight must be positive.
-E223 Weights too large for the precision
-    Their sum overflows. Divide the weights by their mean.
+E223 Weights too large or too small for the precision
+    Their sum overflows, or parts of them underflow. Divide the weights by their mean.
 E230 Not one label a row
     Labels and groups are one value for every row. Give as many as there are rows.
 E231 Labels of different kinds
@@ -205,8 +205,9 @@ E301 No start gave a usable model
     Every restart ended without a finite likelihood: mostly because a covariance is singular at the very start, with
     `reg_covar` 0 and constant or repeated columns or few distinct rows. Raise `reg_covar`, use fewer components or a
     simpler covariance type, standardize the data.
-E302 Covariances too large for the precision
-    The data reach so far from their mean that their squares overflow. Divide the data by the number that is named.
+E302 Covariances too large or too small for the precision
+    The data reach so far from their mean, or so little, that their squares overflow or underflow. Divide the data by
+    the number that is named.
 E303 A component has an ill-defined covariance
     `GaussianMixture` refuses a fit in which a covariance became singular, as scikit-learn does. Decrease the number
     of components, increase `reg_covar`, scale the data, or pass float64.

@@ -18,6 +18,8 @@ from jaxgmm._fork import check_threads
 from jaxgmm._status import DataError, UsageError
 
 MAX_COUNT = 2**31 - 1
+# The largest weight must be so many times the smallest normal number: responsibilities are parts of weights.
+_SMALLEST_WEIGHT = 2.0**24
 
 
 def is_traced(*trees: Any) -> bool:
@@ -176,6 +178,12 @@ def check_weights(sample_weight: Any, n_samples: int, dtype: Any) -> np.ndarray:
             f"sample_weight goes up to {weight.max():g}, which {np.dtype(dtype).name} cannot hold or sum up",
             "divide the weights by their mean",
         )
+    if converted.max() < _SMALLEST_WEIGHT * np.finfo(dtype).tiny:
+        raise DataError(
+            "E223",
+            f"sample_weight goes up to {converted.max():g} only, and parts of it are 0 in {np.dtype(dtype).name}",
+            "divide the weights by their mean",
+        )
     return converted
 
 
@@ -211,6 +219,15 @@ def too_few_rows(rows: int, n_components: int) -> DataError:
         "E211",
         f"x has {rows} row{'s' * (rows != 1)} (of positive weight), fewer than n_components={n_components}",
         f"ask for at most {rows} component{'s' * (rows != 1)}" if rows else "leave it out",
+    )
+
+
+def too_few_orthants(occupied: int, n_components: int) -> DataError:
+    """The error of data that occupy fewer orthants about their mean than there are components to start there."""
+    return DataError(
+        "E212",
+        f"the data occupy {occupied} orthants about their mean, fewer than the {n_components} components asked for",
+        f"ask for at most {occupied}, or use init='kmeans'",
     )
 
 

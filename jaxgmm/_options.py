@@ -121,7 +121,7 @@ def vary(variances: Any, resolution: Any) -> Any:
     return variances > (8.0 * resolution) ** 2
 
 
-def floor_by_feature(options: EMOptions, variances: Any, resolution: Any, scale: float = 1.0) -> np.ndarray:
+def floor_by_feature(options: EMOptions, variances: Any, resolution: Any, scale: Any = 1.0) -> np.ndarray:
     """What is added to covariance diagonals of z = x / scale, (..., D), for features of z with these variances.
 
     variances, resolution (..., D): of z, the latter the size of rounding. A feature that varies by no more than that

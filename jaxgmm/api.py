@@ -9,11 +9,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxgmm._checks import check_count, check_data, check_key, check_rows_for, precision_context
+from jaxgmm._checks import check_count, check_data, check_key, check_rows_for, precision_context, too_few_orthants
 from jaxgmm._interrupt import Interrupted
 from jaxgmm._options import check_choice, default_reg_covar, em_options
 from jaxgmm._pytree import replace
-from jaxgmm._status import DataError, FitError, UsageError, choose
+from jaxgmm._status import FitError, UsageError, choose
 from jaxgmm.covariance import get_family
 from jaxgmm.data.rows import Rows
 from jaxgmm.em.accelerate import check_acceleration
@@ -52,14 +52,7 @@ def check_init(
         check_orthant_features(rows.n_features)
         occupied = int(np.count_nonzero(count_orthants(rows)))
         if occupied < max(candidates):
-            raise DataError(
-                "E212",
-                (
-                    f"the data occupy {occupied} orthants about their mean, fewer than the {max(candidates)} "
-                    "components asked for"
-                ),
-                f"ask for at most {occupied}, or use init='kmeans'",
-            )
+            raise too_few_orthants(occupied, max(candidates))
     if not method.random:
         return method.name, jax.random.split(jax.random.key(0), 1)
     return method.name, jax.random.split(check_key(key, f"init={init!r}"), n_restarts)

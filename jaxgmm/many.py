@@ -11,21 +11,31 @@ import jax
 import numpy as np
 
 from jaxgmm import criteria
-from jaxgmm._checks import check_count, check_key, precision_context, too_few_rows
+from jaxgmm._checks import check_count, check_key, precision_context, too_few_orthants, too_few_rows
 from jaxgmm._options import check_choice, default_reg_covar, em_options, firmer
 from jaxgmm._pytree import put, replace, take
 from jaxgmm._status import FitError, JaxgmmError, Status, UsageError
 from jaxgmm.covariance import CovarianceFamily, get_family
-from jaxgmm.data.sets import Sets, set_rows, sets_of
+from jaxgmm.data.sets import Sets, n_orthants, set_rows, sets_of
 from jaxgmm.em.accelerate import check_acceleration
 from jaxgmm.em.diagnosis import Diagnosis, diagnose, thin_components
-from jaxgmm.em.many import Outcome, fit_sets
-from jaxgmm.em.restarts import DEGENERATE, Method, no_model, preference, refused, row_prior
+from jaxgmm.em.many import Outcome, Units, fit_sets
+from jaxgmm.em.restarts import (
+    DEGENERATE,
+    Method,
+    beyond_precision,
+    in_data_units,
+    no_model,
+    preference,
+    refused,
+    row_prior,
+    too_small,
+)
 from jaxgmm.em.result import FitResult
 from jaxgmm.functional import check_orthant_features
 from jaxgmm.init import get_start
-from jaxgmm.params import GMMParams, as_dtype, select_components, translate
-from jaxgmm.prior import Prior, prior_for
+from jaxgmm.params import GMMParams, select_components
+from jaxgmm.prior import Prior, change_of_units, prior_for
 
 T = TypeVar("T")
 
@@ -57,21 +67,21 @@ class ManyResult:
     """The fits of many data sets.
 
     keys: the label of each set (its position where no groups were given). candidates: the component counts tried.
-    n_samples, weight_sum (S): rows and sum of weights of each set. choice (S): the place of the chosen count among the
-    candidates, -1 for a set that could not be fitted. criterion: what chose. outcome: every (set, count, restart) with
-    leading axes (S, J, R), parameters about `offset` (S, D); `restart` (S, J) is the best of each. whitened (S, J, R):
-    which ended with that kernel. reg_covar (S, J): as used, see `FitResult.options`. init, options, how: as
-    used. sets: the tables and weights, of which the diagnoses of a fit are made.
+    n_samples, weight_sum (S): rows and sum of weights of each set. units: of the rows as they were computed with.
+    choice (S): the place of the chosen count among the candidates, -1 for a set that could not be fitted. criterion:
+    what chose. outcome: every (set, count, restart) of such rows, with leading axes (S, J, R); `restart` (S, J) is the
+    best of each. whitened (S, J, R): which ended with that kernel. reg_covar (S, J): as used, see `FitResult.options`.
+    init, options, how: as used. sets: the tables and weights, of which the diagnoses of a fit are made.
     """
 
     keys: tuple[Any, ...]
     candidates: tuple[int, ...]
     n_samples: np.ndarray
     weight_sum: np.ndarray
+    units: Units
     choice: np.ndarray
     criterion: str
     outcome: Outcome
-    offset: np.ndarray
     restart: np.ndarray
     whitened: np.ndarray
     reg_covar: np.ndarray
@@ -180,12 +190,15 @@ class ManyResult:
         if not self.fitted[i]:
             return None
         _, count, restart = (int(a[i]) for a in self._place)
-        lanes, centred = take(self.outcome, (i, count)), self._centred(i)
+        lanes, own, rows = take(self.outcome, (i, count)), self._own(i), set_rows(self.sets, i)
+        # The rows have other units than the data, and so has the density of a covariance.
+        prior = row_prior(self.how.prior, rows, self.candidates[count], own.family.name)
+        density = 0.0 if prior is None else change_of_units(prior, own, rows.scale)
         return FitResult(
-            params=as_dtype(translate(as_dtype(centred, np.float64), self.offset[i]), centred.dtype),
+            params=in_data_units(own, rows),
             log_likelihood=float(lanes.log_likelihood[restart]),
             classification_log_likelihood=float(lanes.classification_log_likelihood[restart]),
-            log_prior=float(lanes.penalty[restart]),
+            log_prior=float(lanes.penalty[restart]) + density,
             n_samples=int(self.n_samples[i]),
             weight_sum=float(self.weight_sum[i]),
             restart_log_likelihoods=lanes.log_likelihood.astype(np.float64),
@@ -203,9 +216,14 @@ class ManyResult:
         n_used, fewest = int(self.sets.n_used[i]), self.candidates[0]
         if n_used < fewest:
             return too_few_rows(n_used, fewest)
+        if self.init == "orthant" and (occupied := n_orthants(self.sets, i)) < fewest:
+            return too_few_orthants(occupied, fewest)
         status, found = Status(int(self._status[i])), self.diagnoses(i)
         if self.choice[i] >= 0:
             return refused(status, found)
+        reach, dtype = float(self.units.reach[i]), self.sets.dtype
+        if np.isfinite(self.outcome.log_likelihood[tuple(a[i] for a in self._place)]) or too_small(reach, dtype):
+            return beyond_precision(reach, dtype)
         if status == Status.INTERRUPTED:
             return FitError("E301", "not begun when the run was interrupted", "fit this set again", status)
         return no_model(fewest, status, found)
@@ -220,18 +238,18 @@ class ManyResult:
         lane = take(self.outcome, tuple(int(a[i]) for a in self._place))
         return self._look(i, partial(diagnose, since=lane.floored[self._kept[i]]))
 
-    def _centred(self, i: int) -> GMMParams:
-        """The mixture of set i about its mean."""
+    def _own(self, i: int) -> GMMParams:
+        """The mixture of the centred, scaled rows of set i."""
         lane = take(self.outcome.params, tuple(int(a[i]) for a in self._place))
         return select_components(lane, np.flatnonzero(self._kept[i]))
 
     def _look(self, i: int, at: Callable[..., T]) -> T:
-        """``at(params, rows, options, singular=)`` of the fit of set i, about its mean."""
+        """``at(params, rows, options, singular=)`` of the fit of set i, in the units of its rows."""
         with precision_context(self.sets.dtype):
             rows = set_rows(self.sets, i)
             options = em_options(rows.dtype, **{name: self._options(i)[name] for name in ("reg_covar", "reg_kind")})
             singular = bool(self._status[i] == Status.SINGULAR)
-            params = self._centred(i)
+            params = self._own(i)
             n_asked = self.candidates[max(self.choice[i], 0)]
             prior = row_prior(self.how.prior, rows, n_asked, params.family.name)
             return at(params, rows, replace(rows.options(options), prior=prior), singular=singular)
@@ -276,9 +294,10 @@ def fit_many(
     datasets: a sequence of (n_i, D) arrays, or one (N, D) array with `groups`. groups: (N) labels, one per row, which
     numpy.unique can sort; the sets are the rows of each label, labels ascending. n_components: K, or several counts
     such as range(1, 5), of which `criterion` ("bic", "aic" or "icl"; smaller is better) chooses for each set; counts
-    above its number of rows are left out. sample_weight: a sequence of (n_i) arrays, with `groups` one array (N).
-    The other arguments are those of `fit`; all sets are computed in the widest of their types. prior: ``"default"`` is
-    made of each set anew. degenerate ``"raise"``: a set with such a component has no fit, and its failure says why.
+    above its number of rows, or of occupied orthants for that start, are left out. sample_weight: a sequence of (n_i)
+    arrays, with `groups` one array (N). The other arguments are those of `fit`; all sets are computed in the widest of
+    their types. prior: ``"default"`` is made of each set anew. degenerate ``"raise"``: a set with such a component has
+    no fit, and its failure says why.
 
     Returns a `ManyResult`: ``fits``, ``failures``, ``table()``.
 
@@ -293,14 +312,17 @@ def fit_many(
     method = get_start(init)
     n_restarts = check_count(n_restarts, "n_restarts") if method.random else 1
     keys, sets = sets_of(datasets, groups, sample_weight)
+    # The most components that each set can be asked for.
+    most = sets.n_used
     if method.name == "orthant":
         check_orthant_features(sets.n_features)
+        most = np.minimum(most, [n_orthants(sets, i) for i in range(len(keys))])
     how = Method(
         accelerate=check_acceleration(accelerate),
         prior=prior_for(prior, family.name, sets.n_features),
         degenerate=check_choice(degenerate, "degenerate", DEGENERATE),
     )
-    members = np.flatnonzero(sets.n_used >= counts[0])
+    members = np.flatnonzero(most >= counts[0])
     active = np.arange(counts[-1]) < np.asarray(counts)[:, None]
     dtype = sets.dtype
     with precision_context(dtype):
@@ -322,12 +344,12 @@ def fit_many(
             n_restarts=n_restarts,
             how=how,
         )
-        outcome, whitened = run(members, options=options)
+        outcome, whitened, units = run(members, options=options)
         restart, best = _best(outcome)
         floors = np.full(restart.shape, options.reg_covar)
         firm, weak = firmer(options, sets.n_features, dtype), best.status == Status.SINGULAR
         if firm and weak.any():
-            again, whitened_again = run(np.flatnonzero(weak.any(axis=1)), options=firm)
+            again, whitened_again, _ = run(np.flatnonzero(weak.any(axis=1)), options=firm)
             put(outcome, weak, take(again, weak))
             whitened[weak], floors[weak] = whitened_again[weak], firm.reg_covar
             restart, best = _best(outcome)
@@ -335,7 +357,7 @@ def fit_many(
     scores = (best.log_likelihood, best.classification_log_likelihood)
     kept = np.sum(best.params.weights > 0, axis=2) if how.degenerate == "drop" else asked
     values = _criterion(criterion, family, outcome.params.means, scores, kept, sets.weight_sum[:, None])
-    usable = np.isfinite(best.log_likelihood) & (asked <= sets.n_used[:, None])
+    usable = np.isfinite(best.log_likelihood) & (asked <= most[:, None]) & ~_beyond(best.params, units)
     choice = np.where(usable.any(axis=1), np.argmin(np.where(usable, values, np.inf), axis=1), -1)
     return ManyResult(
         keys=keys,
@@ -345,7 +367,7 @@ def fit_many(
         choice=choice,
         criterion=criterion,
         outcome=outcome,
-        offset=sets.offset,
+        units=units,
         restart=restart,
         whitened=whitened,
         reg_covar=floors,
@@ -354,6 +376,20 @@ def fit_many(
         how=how,
         sets=sets,
     )
+
+
+def _beyond(params: GMMParams, units: Units) -> np.ndarray:
+    """(S, J): whose covariances, in data units, the dtype cannot hold."""
+    dtype = params.means.dtype
+    own = np.asarray(params.covariances, np.float64)
+    own = np.diagonal(own, axis1=-2, axis2=-1) if params.family.correlated else own
+    own = own.reshape(*params.weights.shape[:2], -1)
+    with np.errstate(over="ignore", under="ignore"):
+        variances = own * units.scale[:, None, None] * units.scale[:, None, None]
+    limits = np.finfo(dtype)
+    # What is 0 belongs to a component without rows.
+    outside = (own > 0) & ((variances > limits.max) | (variances < limits.tiny))
+    return np.asarray(outside.any(axis=2) | too_small(units.reach, dtype)[:, None])
 
 
 def _best(outcome: Outcome) -> tuple[np.ndarray, Outcome]:

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxgmm._fork import check_threads
 from jaxgmm._numerics import PRECISION
 from jaxgmm._pytree import pytree, static_field
 from jaxgmm.covariance import get_family
@@ -43,6 +44,7 @@ def unconstrain(params: GMMParams) -> FreeParams:
     >>> round(float(constrain(unconstrain(p)).covariances[1]), 5)
     4.0
     """
+    check_threads()
     return FreeParams(
         logits=jnp.log(jnp.asarray(params.weights)),
         means=jnp.asarray(params.means),
@@ -53,6 +55,7 @@ def unconstrain(params: GMMParams) -> FreeParams:
 
 def constrain(free: FreeParams) -> GMMParams:
     """The mixture of free numbers; the logits need not be normalised."""
+    check_threads()
     return GMMParams(
         weights=jax.nn.softmax(free.logits),
         means=free.means,

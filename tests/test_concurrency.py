@@ -68,6 +68,7 @@ import os, warnings, numpy as np, jaxgmm
 warnings.simplefilter("ignore")  # JAX's own
 x = np.random.default_rng(0).normal(size=(200, 2))
 params = jaxgmm.make_params([1.0], [[0.0, 0.0]], [1.0], "spherical")
+free = jaxgmm.FreeParams(logits=np.zeros(1), means=np.zeros((1, 2)), shapes=np.zeros(1), covariance_type="spherical")
 {before}
 child = os.fork()
 if not child:
@@ -89,6 +90,9 @@ lambda: jaxgmm.sample(params, 0, 10),
 lambda: jaxgmm.params_from_means(x, x[:2]),
 lambda: jaxgmm.silhouette(x, x[:, 0] > 0),
 lambda: jaxgmm.e_step(params, x),
+lambda: jaxgmm.unconstrain(params),
+lambda: jaxgmm.constrain(free),
+lambda: jaxgmm.run_em(params, x),
 lambda: jaxgmm.Model.from_params(params).score(x),"""
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 
@@ -103,5 +107,5 @@ def test_a_fork_after_the_import_computes():
 def test_a_fork_of_a_process_that_has_computed_is_refused(before):
     *lines, code = python(FORK.format(before=before, calls=EVERYTHING), seconds=120).splitlines()
     assert code == "0"
-    assert len(lines) == 9
+    assert len(lines) == 12
     assert all("get_context('spawn')" in line for line in lines)

@@ -113,6 +113,23 @@ def test_a_model_keeps_its_diagnoses(small, tmp_path):
     assert "note: component" in summary_text(model)
 
 
+def test_the_numbers_of_a_diagnosis(small):
+    """A shared covariance has no weight of its own; beside a huge column an eigenvalue does not drown in rounding."""
+    x = np.column_stack([small.x, small.x[:, 0]])
+    (tied,) = jaxgmm.fit(x, K, key=0, covariance_type="tied").diagnoses
+    assert (tied.component, tied.weight) == (None, 1.0)
+    assert tied.text().startswith("the shared covariance (smallest eigenvalue")
+    far = small.x.copy()
+    far[0, 0] = 1e30
+    result = jaxgmm.fit(far, 2, key=0)
+    for found in result.diagnoses:
+        # All other columns vary as they do in the data.
+        rest = np.linalg.inv(np.linalg.inv(np.float64(result.params.covariances[found.component]))[1:, 1:])
+        assert 0 < found.eigenvalue <= 1.01 * np.linalg.eigvalsh(rest)[0]
+        if found.n_rows > 1:
+            assert found.eigenvalue > 0.1
+
+
 @pytest.mark.parametrize("size", [1e99, 1e9, 1.0, 1e-30])
 def test_equal_rows_are_at_the_floor_whatever_rounding_makes_of_their_mean(size):
     x, weight = np.full((3, 2), 3.45584192 * size), np.array([0.7848364, 0.89547343, 2.44267722])

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import jaxgmm
 from jaxgmm import GMMParams, Status
 from jaxgmm._checks import precision_context
 from jaxgmm._numerics import max_lost_digits
@@ -92,6 +93,16 @@ def test_a_forced_kernel_is_kept(monkeypatch):
     whitening = run(lanes_of(safe), rows, "whitening", max_iter=5)
     assert set(used) == {"whitening"}
     assert list(whitening.kernel) == ["whitening"]
+
+
+def test_a_forced_kernel_gives_way_where_no_digit_would_be_left():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(60, 2)) * [1e-9, 1.0]
+    x[:3] += 1e5
+    options = {"key": 0, "covariance_type": "tied", "reg_covar": 0.0}
+    forced, safe = (jaxgmm.fit(x, 2, kernel=name, **options) for name in ("features", "whitening"))
+    assert forced.kernel == "whitening"
+    assert forced.log_likelihood == pytest.approx(safe.log_likelihood, rel=1e-9)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

@@ -12,6 +12,7 @@ import pytest
 
 import jaxgmm
 from jaxgmm import DataError, FitError, JaxgmmError, UsageError
+from jaxgmm.em import many as engine
 from jaxgmm.init import make_starts
 from jaxgmm.init._lane import lane_start
 from tests.helpers import assert_params_close, full_covariances
@@ -183,6 +184,54 @@ def test_single_precision_and_mixtures_of_types():
     assert_same_fit(result.fits[1], alone(sets, 1, 2, tol=1e-5), rtol=1e-5)
     mixed = jaxgmm.fit_many([sets[0], *small_sets()[1:]], 2, key=KEY)
     assert mixed.fits[0].params.dtype == np.float64
+
+
+def test_a_set_of_any_scale():
+    """Sets are scaled as a single one is, and refused in the same words where their squares are beyond the type."""
+    sets = small_sets()
+    for dtype, scales in (
+        (np.float64, (1e-150, 3e152, 1e-200, 1e-300, 1e200)),
+        (np.float32, (3e18, 1e-17, 1e-40, 1e20)),
+    ):
+        scaled = [(s * sets[i]).astype(dtype) for i, s in enumerate(scales)]
+        result = jaxgmm.fit_many(scaled, 2, key=KEY, tol=1e-5)
+        for i in range(len(scaled)):
+            own = fit_or_error(scaled, i, 2, tol=1e-5)
+            assert result.fitted[i] == (i < 2)
+            if i < 2:
+                assert result.fits[i].log_likelihood == pytest.approx(own.log_likelihood, rel=1e-5)
+                np.testing.assert_allclose(result.fits[i].params.means, own.params.means, rtol=1e-3)
+            else:
+                assert own.code == "E302"
+                assert str(result.failures[i]) == str(own)
+
+
+def test_orthants_that_are_not_occupied():
+    rng = np.random.default_rng(0)
+    two = np.concatenate([rng.normal(size=(20, 2)) - 9, rng.normal(size=(20, 2)) + 9])
+    sets = [two, rng.normal(size=(40, 2)), np.ones((30, 2))]
+    result = jaxgmm.fit_many(sets, 3, init="orthant")
+    for i in (0, 2):
+        with pytest.raises(DataError) as alone:
+            jaxgmm.fit(sets[i], 3, init="orthant")
+        assert alone.value.code == "E212"
+        assert str(result.failures[i]) == str(alone.value)
+    assert_same_fit(result.fits[1], jaxgmm.fit(sets[1], 3, init="orthant"))
+    assert jaxgmm.fit_many(sets[:2], [2, 3, 4], init="orthant").n_components[0] == 2
+
+
+def test_sets_that_outlast_a_turn_are_not_compiled_anew(monkeypatch):
+    """What is left of a chunk has another length after every turn."""
+    rng = np.random.default_rng(5)
+    sets = [rng.normal(size=(int(rng.integers(33, 64)), 2)) for _ in range(200)]
+    options = {"key": 3, "covariance_type": "tied_spherical", "init": "random_from_data", "tol": 1e-10}
+    wanted = jaxgmm.fit_many(sets, 2, **options)
+    monkeypatch.setattr(engine, "TURN_FLOPS", 1.0)
+    with compilations() as programs:
+        result = jaxgmm.fit_many(sets, 2, **options)
+    assert not programs
+    assert len(set(result.outcome.n_iter.ravel().tolist())) > 20
+    np.testing.assert_array_equal(result.log_likelihood, wanted.log_likelihood)
 
 
 def test_weights():

@@ -99,6 +99,20 @@ def test_a_prior_keeps_covariances_from_collapsing(small, family):
         assert jaxgmm.fit(x, K + 1, key=0, n_restarts=4).degenerate
 
 
+@pytest.mark.parametrize("value", [0.0, 0.1, 7.0])
+def test_the_default_holds_no_column_that_stands_still(value):
+    """Nor does the rounding of a mean, which nobody asked for."""
+    x = np.column_stack([np.random.default_rng(1187).normal(size=(24, 2)), np.full(24, value)])
+    result = jaxgmm.fit(x, 2, key=0, prior="default")
+    assert result.status == Status.SINGULAR
+    assert {(d.kind, d.columns) for d in result.diagnoses} == {("singular", (2,))}
+    with pytest.raises(jaxgmm.FitError, match="column 2"):
+        jaxgmm.fit(x, 2, key=0, prior="default", degenerate="raise")
+    many = jaxgmm.fit_many([x, x - [0, 0, value]], 2, key=0, prior="default", init="random_from_data")
+    assert many.fits[0] is not None
+    np.testing.assert_array_equal(many.fits[0].params.means[:, 2], value)
+
+
 def test_a_prior_knows_the_units(small, family):
     plain, tiny = (
         jaxgmm.fit(small.x * unit, K, covariance_type=family, key=1, prior="default", tol=0.0, max_iter=30)

@@ -33,14 +33,15 @@ class Rows:
     """Data as the compiled code sees it.
 
     x (N', D), the z above, and weight (N') on the device, N' >= N padded with weight-0 rows. offset (D) float64,
-    scale a power of two. variances (D) of z and resolution (D), the size of rounding in z, both float64. n_samples N,
-    n_used rows of positive weight, weight_sum Σ v_n.
+    scale a power of two. reach: the largest deviation from the mean, in data units. variances (D) of z and resolution
+    (D), the size of rounding in z, both float64. n_samples N, n_used rows of positive weight, weight_sum Σ v_n.
     """
 
     x: jax.Array
     weight: jax.Array
     offset: np.ndarray
     scale: float
+    reach: float
     variances: np.ndarray
     resolution: np.ndarray
     n_samples: int
@@ -118,11 +119,17 @@ def prepare_rows(x: np.ndarray, weight: np.ndarray) -> Rows:
         # The order of a sum would follow the memory layout, and the last bit of the mean with it.
         mean += share @ np.ascontiguousarray(x[start : start + _CHUNK], np.float64)
     # Rows of weight 0 may be of any size, and decide nothing.
-    used, largest = weight > 0, 0.0
+    used, largest = weight > 0, np.zeros(x.shape[1])
+    first = x[int(np.argmax(used))].astype(np.float64)
+    still = feigned(first, mean)
     for start in range(0, len(x), _CHUNK):
-        deviation = np.abs(x[start : start + _CHUNK].astype(np.float64) - mean)
-        largest = np.max(deviation, where=used[start : start + _CHUNK, None], initial=largest)
-    scale = _power_of_two(float(largest), x.dtype)
+        part, there = x[start : start + _CHUNK], used[start : start + _CHUNK, None]
+        still &= np.all(part == first, axis=0, where=there)
+        deviation = np.abs(part.astype(np.float64) - mean)
+        largest = np.maximum(largest, np.max(deviation, axis=0, where=there, initial=0.0))
+    mean = np.where(still, first, mean)
+    reach = float(np.max(np.where(still, 0.0, largest)))
+    scale = float(power_of_two(reach, x.dtype))
     z = pad_rows(x, x.dtype, mean, scale)
     z[np.flatnonzero(~used)] = 0.0
     variances = np.zeros(x.shape[1])
@@ -134,6 +141,7 @@ def prepare_rows(x: np.ndarray, weight: np.ndarray) -> Rows:
         weight=jax.device_put(pad_vector(weight, x.dtype)),
         offset=mean,
         scale=scale,
+        reach=reach,
         variances=variances,
         resolution=eps(x.dtype) * np.abs(mean) / scale,
         n_samples=len(x),
@@ -142,7 +150,12 @@ def prepare_rows(x: np.ndarray, weight: np.ndarray) -> Rows:
     )
 
 
-def _power_of_two(largest: float, dtype: Any) -> float:
+def feigned(value: np.ndarray, mean: np.ndarray) -> np.ndarray:
+    """Where a value is so near the mean that its column may be constant, and only the rounding of the mean between."""
+    return np.abs(value - mean) <= 8.0 * np.finfo(np.float64).eps * np.abs(mean)
+
+
+def power_of_two(reach: Any, dtype: Any) -> Any:
     """The power of two next above the largest deviation; not so small that reg_covar / scale² would overflow."""
-    exponent = math.frexp(min(largest, sys.float_info.max))[1]
-    return 2.0 ** min(max(exponent, _MIN_EXPONENT[np.dtype(dtype).itemsize]), sys.float_info.max_exp - 1)
+    exponent = np.frexp(np.minimum(reach, sys.float_info.max))[1]
+    return np.ldexp(1.0, np.clip(exponent, _MIN_EXPONENT[np.dtype(dtype).itemsize], sys.float_info.max_exp - 1))

@@ -1,17 +1,17 @@
-"""Many data sets: read from what is given, checked, and packed in chunks, each set about its own mean."""
+"""Many data sets: read from what is given, checked, and packed in chunks, each centred and scaled as `Rows` are."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from jaxgmm._checks import check_data, check_finite, check_weights
 from jaxgmm._numerics import eps, row_bucket
 from jaxgmm._status import DataError, UsageError
-from jaxgmm.data.rows import Rows
+from jaxgmm.data.rows import Rows, feigned, power_of_two
 
 
 @dataclass(frozen=True)
@@ -53,31 +53,66 @@ def prepare_sets(tables: Sequence[np.ndarray], weights: Sequence[np.ndarray] | N
             weight_sum = np.array([np.add.reduce(w, dtype=np.float64) for w in weights])
             total = np.array([w.astype(np.float64) @ x for x, w in zip(tables, weights, strict=True)])
         offset = total / np.where(weight_sum > 0, weight_sum, 1.0)[:, None]
+    _keep_constants(tables, weights, n_used, offset)
     return Sets(tables, weights, dtype, offset, n_samples, n_used, weight_sum)
 
 
+@np.errstate(invalid="ignore")  # what is not finite is refused elsewhere
+def _keep_constants(
+    tables: Sequence[np.ndarray], weights: Sequence[np.ndarray] | None, n_used: np.ndarray, offset: np.ndarray
+) -> None:
+    """Put the value of a constant column in the place of its mean, which rounding may have moved."""
+    some = np.flatnonzero(n_used > 0)
+    if not len(some):
+        return
+    row = [0 if weights is None else int(np.argmax(weights[i] > 0)) for i in some.tolist()]
+    first = np.array([tables[i][r] for i, r in zip(some.tolist(), row, strict=True)], np.float64)
+    maybe = feigned(first, offset[some]) & (first != offset[some])
+    for place, column in np.argwhere(maybe).tolist():
+        i = int(some[place])
+        values = tables[i][:, column]
+        if np.all(values == first[place, column], where=True if weights is None else weights[i] > 0):
+            offset[i, column] = first[place, column]
+
+
+def n_orthants(sets: Sets, i: int) -> int:
+    """How many orthants about its mean the rows of set i occupy."""
+    above = sets.tables[i] > sets.offset[i]
+    return len(np.unique(above if sets.weights is None else above[sets.weights[i] > 0], axis=0))
+
+
 def set_rows(sets: Sets, i: int) -> Rows:
-    """Set i by itself, as it is packed: about its mean and not scaled."""
-    x, weight = pack(sets, np.array([i]), 1, row_bucket(int(sets.n_samples[i])))
+    """Set i by itself, as it is packed."""
+    packed = pack(sets, np.array([i]), 1, row_bucket(int(sets.n_samples[i])))
     return Rows(
-        x=x[0],
-        weight=weight[0],
+        x=packed.x[0],
+        weight=packed.weight[0],
         offset=sets.offset[i],
-        scale=1.0,
-        variances=packed_variances(x, weight)[0],
-        resolution=eps(sets.dtype) * np.abs(sets.offset[i]),
+        scale=float(packed.scale[0]),
+        reach=float(packed.reach[0]),
+        variances=packed_variances(packed)[0],
+        resolution=eps(sets.dtype) * np.abs(sets.offset[i]) / packed.scale[0],
         n_samples=int(sets.n_samples[i]),
         n_used=int(sets.n_used[i]),
         weight_sum=float(sets.weight_sum[i]),
     )
 
 
+class Packed(NamedTuple):
+    """C sets padded to the same number of rows: x (C, N', D) and weight (C, N'); scale and reach (C) as of `Rows`."""
+
+    x: np.ndarray
+    weight: np.ndarray
+    scale: np.ndarray
+    reach: np.ndarray
+
+
 @np.errstate(over="ignore")  # infinite variances stop EM as such
-def packed_variances(x: np.ndarray, weight: np.ndarray) -> np.ndarray:
+def packed_variances(packed: Packed) -> np.ndarray:
     """(C, D) of packed sets, float64."""
-    total = weight.sum(axis=1, keepdims=True)
-    share = weight / np.where(total > 0, total, 1.0)
-    return np.einsum("cn,cnd->cd", share, x.astype(np.float64) ** 2)
+    total = packed.weight.sum(axis=1, keepdims=True)
+    share = packed.weight / np.where(total > 0, total, 1.0)
+    return np.einsum("cn,cnd->cd", share, packed.x.astype(np.float64) ** 2)
 
 
 def buckets(n_samples: np.ndarray) -> dict[int, np.ndarray]:
@@ -86,11 +121,9 @@ def buckets(n_samples: np.ndarray) -> dict[int, np.ndarray]:
     return {int(size): np.flatnonzero(sizes == size) for size in np.unique(sizes)[::-1]}
 
 
-def pack(sets: Sets, members: np.ndarray, n_sets: int, n_rows: int) -> tuple[np.ndarray, np.ndarray]:
-    """Rows (n_sets, n_rows, D) and weights (n_sets, n_rows) of the `members`, padded with rows and sets of weight 0.
-
-    The means are subtracted in float64.
-    """
+@np.errstate(over="ignore", invalid="ignore")  # what overflows is infinite, and stops EM as such
+def pack(sets: Sets, members: np.ndarray, n_sets: int, n_rows: int) -> Packed:
+    """The `members`, padded with rows and sets of weight 0; the means are subtracted in float64."""
     x = np.zeros((n_sets, n_rows, sets.n_features), sets.dtype)
     weight = np.zeros((n_sets, n_rows), sets.dtype)
     # Set by set: slices are written far faster than an index array.
@@ -101,7 +134,11 @@ def pack(sets: Sets, members: np.ndarray, n_sets: int, n_rows: int) -> tuple[np.
         if sets.weights is not None:
             # They may be of any size, and decide nothing.
             x[place, : len(table)][sets.weights[i] == 0] = 0.0
-    return x, weight
+    reach = np.max(np.abs(x), axis=(1, 2)).astype(np.float64)
+    scale = power_of_two(reach, sets.dtype)
+    # By a power of two, so nothing is rounded.
+    x *= (1.0 / scale[:, None, None]).astype(sets.dtype)
+    return Packed(x, weight, scale, reach)
 
 
 def sets_of(datasets: Any, groups: Any, sample_weight: Any) -> tuple[tuple[Any, ...], Sets]:

@@ -10,6 +10,7 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from jaxgmm._compile import hot_jit
@@ -17,7 +18,7 @@ from jaxgmm._numerics import MAX_BLOCK, next_power_of_two
 from jaxgmm._options import EMOptions
 from jaxgmm._pytree import take
 from jaxgmm._slots import run_in_slots
-from jaxgmm.em.loop import EMState, begin_again, init_state, step
+from jaxgmm.em.loop import EMState, begin_again, init_state, keep_if, step
 from jaxgmm.init._lane import lane_start
 from jaxgmm.params import GMMParams
 
@@ -43,35 +44,44 @@ def chunk_sets(n_rows: int, n_features: int, itemsize: int, per_set: int) -> int
     return max(1, min(scale * CHUNK_TASKS // per_set, CHUNK_BYTES // (n_rows * n_features * itemsize)))
 
 
-@partial(hot_jit, static_argnames=("n_restarts", "slots", "method", "covariance_type", "kernel", "accelerate"))
+def blank_states(params: GMMParams, accelerate: str | None) -> EMState:
+    """Host arrays (T, ...) for a first turn to fill. params (T, ...): of any values."""
+    shapes = jax.eval_shape(jax.vmap(lambda start: init_state(start, params.means.dtype, accelerate)), params)
+    return jax.tree.map(lambda a: np.zeros(a.shape, a.dtype), shapes)
+
+
+@partial(hot_jit, static_argnames=("n_restarts", "slots", "method", "covariance_type", "kernel"))
 def run_chunk(
+    states: EMState,
+    tasks: Array,
+    n_tasks: Array,
+    fresh: Array,
+    *,
     x: Array,
     weight: Array,
     options: EMOptions,
     start_floor: Array,
     number: Array,
-    n_sets: Array,
     active: Array,
     key: Array,
     limit: Array,
-    *,
     n_restarts: int,
     slots: int,
     method: str,
     covariance_type: str,
     kernel: str,
-    accelerate: str | None,
 ) -> EMState:
-    """Fit the first `n_sets` of C data sets, each with every mask and restart, for a turn of `limit` iterations.
+    """A turn of `limit` iterations for the first `n_tasks` of the states (T, ...), all running, of C data sets.
 
-    x (C, N', D), each set about its own mean, and weight (C, N'), padded with weight 0. options: of each set and mask,
-    (C·J). start_floor (C, D): what starts add to covariance diagonals. number (C): the position i of a set among all;
-    its restarts draw from ``split(fold_in(key, i), R)``. active (J, K): one mask per component count. Returns the
-    states (T, ...) in the order (set, mask, restart).
+    T: whole rounds of slots. tasks (T): the place of each state in the order (set, mask, restart). fresh: whether this
+    is the first turn, of all tasks in their order, which begins with their starts; one program does both, as each is
+    dear to compile. x (C, N', D), each set about its own mean, and weight (C, N'), padded with weight 0. options: of
+    each set and mask, (C·J). start_floor (C, D): what starts add to covariance diagonals. number (C): the position i
+    of a set among all; its restarts draw from ``split(fold_in(key, i), R)``. active (J, K): one mask per component
+    count.
     """
     n_masks = active.shape[0]
     per_set = n_masks * n_restarts
-    n_tasks = n_sets * per_set
 
     def start_of(task: Array) -> GMMParams:
         i, mask, restart = task // per_set, task // n_restarts % n_masks, task % n_restarts
@@ -81,10 +91,6 @@ def run_chunk(
         )
 
     some = jnp.arange(slots, dtype=jnp.int32)
-    shape = jax.eval_shape(jax.vmap(start_of), some)
-    # Room for whole rounds of slots: what lies beyond the tasks is never looked at.
-    room = -(-x.shape[0] * per_set // slots) * slots
-    starts = jax.tree.map(lambda a: jnp.zeros((room, *a.shape[1:]), a.dtype), shape)
 
     def begin(i: Array, starts: GMMParams) -> GMMParams:
         task = jnp.minimum(i * slots + some, n_tasks - 1)
@@ -93,31 +99,10 @@ def run_chunk(
             lambda all_, new: jax.lax.dynamic_update_slice_in_dim(all_, new, i * slots, 0), starts, made
         )
 
-    starts = jax.lax.fori_loop(0, -(-n_tasks // slots), begin, starts)
-    states = jax.vmap(lambda start: init_state(start, x.dtype, accelerate))(starts)
-    tasks = jnp.arange(room, dtype=jnp.int32)
-    next_turn = partial(turn, n_masks=n_masks, n_restarts=n_restarts, slots=slots, kernel=kernel)
-    return next_turn(states, tasks, n_tasks, x, weight, options, limit)
-
-
-def turn(
-    states: EMState,
-    tasks: Array,
-    n_tasks: Array,
-    x: Array,
-    weight: Array,
-    options: EMOptions,
-    limit: Array,
-    *,
-    n_masks: int,
-    n_restarts: int,
-    slots: int,
-    kernel: str,
-) -> EMState:
-    """A turn of `limit` iterations for the first `n_tasks` of the states (T, ...), all running; see `run_chunk`.
-
-    tasks (T): the place of each in the order (set, mask, restart).
-    """
+    starts = jax.lax.fori_loop(0, jnp.where(fresh, -(-n_tasks // slots), 0), begin, states.params)
+    accelerate = None if states.memory is None else states.memory.method
+    begun = jax.vmap(lambda start: init_state(start, x.dtype, accelerate))(starts)
+    states = keep_if(fresh, begun, states)
     next_states = jax.vmap(partial(step, block_size=min(x.shape[1], MAX_BLOCK), kernel=kernel))
 
     def advance(state: EMState, run: Array) -> tuple[EMState, Array]:
@@ -127,9 +112,6 @@ def turn(
         return new, new.best_log_likelihood
 
     return run_in_slots(states, n_tasks, advance, lambda s: s.running, slots=slots, limit=limit)[0]
-
-
-go_on = hot_jit(turn, static_argnames=("n_masks", "n_restarts", "slots", "kernel"))
 
 
 @jax.jit

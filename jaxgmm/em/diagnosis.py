@@ -34,9 +34,9 @@ class Diagnosis:
 
     component: k; None for a covariance that all components share. kind: "empty" (it lost all its rows), "floor"
     (its covariance is what reg_covar adds) or "singular" (it would have become singular in the next iteration).
-    weight: w_k. eigenvalue: the smallest of its covariance, data units squared. columns: that the degenerate
-    directions are made of. n_rows, n_distinct: rows that most probably belong to it, None where not counted. since:
-    the iteration in which it came about, None where not known.
+    weight: w_k, or 1 where they share one. eigenvalue: the smallest of its covariance, data units squared. columns:
+    that the degenerate directions are made of. n_rows, n_distinct: rows that most probably belong to it, None where
+    not counted. since: the iteration in which it came about, None where not known.
     """
 
     component: int | None
@@ -59,7 +59,8 @@ class Diagnosis:
             "" if self.n_rows is None or self.component is None else f" rests on {_rows(self.n_rows, self.n_distinct)}"
         )
         since = "" if self.since is None else f" since iteration {self.since}"
-        size = f"weight {self.weight:.3g}, smallest eigenvalue {self.eigenvalue:.3g}"
+        share = "" if self.component is None else f"weight {self.weight:.3g}, "
+        size = f"{share}smallest eigenvalue {self.eigenvalue:.3g}"
         if self.kind == "floor":
             link = " and" if ground else ""
             return f"{who} ({size}){ground}{link} is at the floor that reg_covar holds along {where}{since}"
@@ -112,7 +113,7 @@ def diagnose(
             Diagnosis(
                 component=int(k) if params.family.per_component else None,
                 kind=thin.kind,
-                weight=float(weights[k]),
+                weight=float(weights[k] if params.family.per_component else np.sum(weights)),
                 eigenvalue=value * rows.scale * rows.scale,
                 columns=columns,
                 n_rows=len(mine) if labels is not None else None,
@@ -191,4 +192,14 @@ def _thin_directions(params: GMMParams, k: int, floor: np.ndarray) -> tuple[floa
         thin = vectors[:, : max(int(np.sum(values <= 1.0)), int(not named.any()))]
         part = np.abs(thin) * (unit * np.sqrt(np.diag(rest)))[:, None]
         named[moving] = np.any(part >= _NAMED * np.max(part, axis=0, keepdims=True), axis=1)
-    return float(max(np.linalg.eigvalsh(covariance)[0], 0.0)), tuple(np.flatnonzero(named).tolist())
+    return _smallest_eigenvalue(covariance), tuple(np.flatnonzero(named).tolist())
+
+
+def _smallest_eigenvalue(covariance: np.ndarray) -> float:
+    """By way of the inverse of the Cholesky factor: beside much larger columns the eigenvalue itself would cancel."""
+    try:
+        with np.errstate(all="ignore"):
+            inverse = np.linalg.inv(np.linalg.cholesky(covariance))
+            return float(np.linalg.norm(inverse, 2) ** -2.0)
+    except np.linalg.LinAlgError:
+        return float(max(np.linalg.eigvalsh(covariance)[0], 0.0))

@@ -19,7 +19,7 @@ from jax import Array
 
 from jaxgmm import _interrupt
 from jaxgmm._interrupt import Interrupted
-from jaxgmm._numerics import MIN_BLOCK, max_lost_digits, next_power_of_two
+from jaxgmm._numerics import MIN_BLOCK, eps, max_lost_digits, next_power_of_two
 from jaxgmm._options import EMOptions
 from jaxgmm._pytree import put, pytree, replace, take
 from jaxgmm._status import Status
@@ -133,6 +133,9 @@ def _run_batch(
     if kernel == "auto":
         options = replace(options, max_loss=np.asarray(max_lost_digits(x.dtype, starts.n_features), x.dtype))
         used = np.where(_features_first(starts, x, options), "features", "whitening")
+    elif kernel == "features":
+        # Where not one digit would be left, what was asked for is no answer.
+        options = replace(options, max_loss=np.asarray(1.0 / eps(x.dtype), x.dtype))
     states = jax.tree.map(np.array, _start(starts, accelerate=accelerate))
     pieces: list[Piece] = []
     for name in ("features", "whitening"):

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from jaxgmm._fork import check_threads
 from jaxgmm._numerics import (
     AT_FLOOR,
     DECREASE_FACTOR,
@@ -350,6 +351,7 @@ def run_em(
     >>> round(float(state.best_params.means[0, 0]), 3)
     2.0
     """
+    check_threads()
     x = as_floating(x, jnp.asarray(params.means).dtype)
     weight = jnp.ones(x.shape[0], x.dtype) if sample_weight is None else jnp.asarray(sample_weight, x.dtype)
     options = options or EMOptions()

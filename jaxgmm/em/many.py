@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -19,23 +19,26 @@ from jaxgmm._parallel import side_by_side
 from jaxgmm._pytree import put, pytree, replace, stack, take
 from jaxgmm._status import Status
 from jaxgmm.covariance import get_family
-from jaxgmm.data.sets import Sets, buckets, pack, packed_variances, set_rows
+from jaxgmm.data.sets import Packed, Sets, buckets, pack, packed_variances, set_rows
 from jaxgmm.em.burst import iteration_flops
-from jaxgmm.em.chunks import chunk_sets, go_on, n_slots, restart, run_chunk
+from jaxgmm.em.chunks import blank_states, chunk_sets, n_slots, restart, run_chunk
 from jaxgmm.em.loop import EMState
 from jaxgmm.em.repair import MAX_ROUNDS, REPAIRS, wanting
 from jaxgmm.em.restarts import Method, row_prior
 from jaxgmm.params import GMMParams
 
 # Arithmetic of a turn of a chunk, at most about a second, and its smallest number of iterations: a turn cannot be
-# stopped. Most chunks take one; another is a program of its own.
+# stopped. Most chunks take one.
 TURN_FLOPS = 4e9
 SHORTEST_TURN = 16
 
 
 @pytree
 class Outcome:
-    """What every task ended with, leading axis T: parameters of the best state, and the numbers of `LanesResult`."""
+    """What every task ended with, leading axis T: parameters of the best state, and the numbers of `LanesResult`.
+
+    Parameters are those of the centred, scaled rows of a set.
+    """
 
     params: GMMParams
     log_likelihood: Any
@@ -44,6 +47,13 @@ class Outcome:
     status: Any
     penalty: Any
     floored: Any
+
+
+class Units(NamedTuple):
+    """scale and reach (S), as of `Rows`, of every set that was packed; else 1 and 0."""
+
+    scale: np.ndarray
+    reach: np.ndarray
 
 
 def _outcome(state: EMState) -> Outcome:
@@ -69,19 +79,22 @@ def fit_sets(
     n_restarts: int,
     options: EMOptions,
     how: Method,
-) -> tuple[Outcome, np.ndarray]:
+) -> tuple[Outcome, np.ndarray, Units]:
     """Fit the `members` of the sets with every mask (J, K) and restart, on all cores.
 
     how: its kernel and keep_restarts count for nothing here, nor does "raise".
     Returns an `Outcome` of host arrays with leading axes (S, J, R), and (S, J, R) bool: which tasks ended with the
-    kernel `whitening`. Sets that are not members have status `Status.RUNNING` and a log-likelihood of -inf; once
-    somebody asks to stop, tasks that are not done end as INTERRUPTED, with -inf where they had not begun.
+    kernel `whitening`, and the units of the sets. Sets that are not members have status `Status.RUNNING` and a
+    log-likelihood of -inf; once somebody asks to stop, tasks that are not done end as INTERRUPTED, with -inf where
+    they had not begun.
     """
     shape = (len(sets.n_samples), len(active), n_restarts)
     n_components, n_features = active.shape[1], sets.n_features
+    units = Units(np.ones(shape[0]), np.zeros(shape[0]))
     run = partial(
         _run_chunks,
         sets,
+        units=units,
         active=active,
         key=key,
         n_restarts=n_restarts,
@@ -111,19 +124,13 @@ def fit_sets(
             _interrupt.check()
         left = np.isin(outcome.status[members], (Status.RUNNING, Status.IMPRECISE))
         outcome.status[members] = np.where(left, Status.INTERRUPTED, outcome.status[members])
-    return outcome, whitened
+    return outcome, whitened, units
 
 
 def _nothing(shape: tuple[int, ...], n_components: int, n_features: int, covariance_type: str, dtype: Any) -> Outcome:
     """The outcome of tasks that are not run."""
-    family = get_family(covariance_type)
     return Outcome(
-        params=GMMParams(
-            weights=np.zeros((*shape, n_components), dtype),
-            means=np.zeros((*shape, n_components, n_features), dtype),
-            covariances=np.zeros((*shape, *family.shape(n_components, n_features)), dtype),
-            covariance_type=family.name,
-        ),
+        params=_zeros(shape, n_components, n_features, covariance_type, dtype),
         log_likelihood=np.full(shape, -np.inf, dtype),
         classification_log_likelihood=np.zeros(shape, dtype),
         n_iter=np.zeros(shape, np.int32),
@@ -133,12 +140,23 @@ def _nothing(shape: tuple[int, ...], n_components: int, n_features: int, covaria
     )
 
 
+def _zeros(shape: tuple[int, ...], n_components: int, n_features: int, covariance_type: str, dtype: Any) -> GMMParams:
+    family = get_family(covariance_type)
+    return GMMParams(
+        weights=np.zeros((*shape, n_components), dtype),
+        means=np.zeros((*shape, n_components, n_features), dtype),
+        covariances=np.zeros((*shape, *family.shape(n_components, n_features)), dtype),
+        covariance_type=family.name,
+    )
+
+
 def _run_chunks(
     sets: Sets,
     sizes: dict[int, np.ndarray],
     members: np.ndarray,
     outcome: Outcome,
     *,
+    units: Units,
     active: np.ndarray,
     n_restarts: int,
     options: EMOptions,
@@ -147,7 +165,7 @@ def _run_chunks(
     how: Method,
     **rest: Any,
 ) -> None:
-    """Run `members[index]` for every (rows, index) of `sizes` and write what comes out into `outcome`.
+    """Run `members[index]` for every (rows, index) of `sizes` and write what comes out into `outcome` and `units`.
 
     What was not begun when somebody asked to stop is left as it was.
     """
@@ -158,10 +176,11 @@ def _run_chunks(
 
     def fit_chunk(item: tuple[int, int, np.ndarray]) -> None:
         n_rows, n_sets, mine = item
-        x, weight = pack(sets, mine, n_sets, n_rows)
+        packed = pack(sets, mine, n_sets, n_rows)
         number = np.zeros(n_sets, np.int32)
         number[: len(mine)] = mine
-        own, start_floor = _chunk_options(options, how, sets, x, weight, number)
+        units.scale[mine], units.reach[mine] = packed.scale[: len(mine)], packed.reach[: len(mine)]
+        own, start_floor = _chunk_options(options, how, sets, packed, number)
         own = jax.tree.map(lambda a: np.repeat(a, n_masks, axis=0), own)
         if how.prior is not None:
             every = (set_rows(sets, int(i)) for i in number)
@@ -171,19 +190,32 @@ def _run_chunks(
         slots = n_slots(n_rows, n_components)
         flops = max(n_tasks, slots) * iteration_flops(n_rows, n_components, n_features)
         limit = np.int32(max(SHORTEST_TURN, min(TURN_FLOPS / flops, np.iinfo(np.int32).max)))
-        each = {"limit": limit, "n_restarts": n_restarts, "slots": slots, "kernel": kernel}
-        n_chunk = np.int32(len(mine))
-        begun = run_chunk(
-            *(x, weight, own, start_floor, number, n_chunk, active),
-            covariance_type=covariance_type,
-            accelerate=how.accelerate,
-            **each,
-            **rest,
-        )
+
+        def turn(states: EMState, tasks: np.ndarray, n: int, *, fresh: bool) -> EMState:
+            after = run_chunk(
+                *(states, tasks, np.int32(n), np.bool_(fresh)),
+                x=packed.x,
+                weight=packed.weight,
+                options=own,
+                start_floor=start_floor,
+                number=number,
+                active=active,
+                limit=limit,
+                n_restarts=n_restarts,
+                slots=slots,
+                covariance_type=covariance_type,
+                kernel=kernel,
+                **rest,
+            )
+            # On the host before anything is cut out of it: a device would compile every new length.
+            return jax.tree.map(np.array, after)
+
+        tasks = np.arange(-(-n_sets * per_set // slots) * slots, dtype=np.int32)
+        blank = _zeros(tasks.shape, n_components, n_features, covariance_type, dtype)
+        begun = turn(blank_states(blank, how.accelerate), tasks, n_tasks, fresh=True)
         _interrupt.hold()
-        finish = partial(_to_the_end, another=partial(go_on, x=x, weight=weight, options=own, n_masks=n_masks, **each))
-        running = np.arange(n_tasks, dtype=np.int32)
-        states = finish(jax.tree.map(np.array, begun), running)
+        finish = partial(_to_the_end, turn=partial(turn, fresh=False))
+        states = finish(begun, tasks[:n_tasks])
         if how.degenerate in REPAIRS:
 
             def want(ended: Outcome, task: int) -> np.ndarray:
@@ -206,16 +238,18 @@ def _run_chunks(
 
 
 def _chunk_options(
-    options: EMOptions, how: Method, sets: Sets, x: np.ndarray, weight: np.ndarray, number: np.ndarray
+    options: EMOptions, how: Method, sets: Sets, packed: Packed, number: np.ndarray
 ) -> tuple[EMOptions, np.ndarray]:
     """Options of each set of a chunk (C), and what its starts add to covariance diagonals (C, D)."""
-    dtype, resolution = sets.dtype, eps(sets.dtype) * np.abs(sets.offset[number])
-    variances = packed_variances(x, weight)
-    floor = floor_by_feature(options, variances, resolution)
+    dtype, scale = sets.dtype, packed.scale[:, None]
+    resolution = eps(dtype) * np.abs(sets.offset[number]) / scale
+    variances = packed_variances(packed)
+    floor = floor_by_feature(options, variances, resolution, scale)
     # Starts know nothing of a prior, so they have a floor of their own.
-    start_floor = floor if how.prior is None else floor_by_feature(em_options(dtype), variances, resolution)
+    start_floor = floor if how.prior is None else floor_by_feature(em_options(dtype), variances, resolution, scale)
     own = replace(
-        jax.tree.map(lambda a: np.full(len(x), a), options),
+        jax.tree.map(lambda a: np.full(len(packed.x), a), options),
+        log_volume=(sets.n_features * np.log(packed.scale)).astype(dtype),
         row_weight=sets.row_weight[number].astype(dtype),
         reg_covar=floor.astype(dtype),
         watched=watched_floor(floor, variances, resolution).astype(dtype),
@@ -226,11 +260,11 @@ def _chunk_options(
 Finish = Callable[[EMState, np.ndarray], EMState]
 
 
-def _to_the_end(states: EMState, running: np.ndarray, another: Callable[..., EMState]) -> EMState:
+def _to_the_end(states: EMState, running: np.ndarray, turn: Callable[..., EMState]) -> EMState:
     """Turn after turn of the `running` of the states (host arrays) until all have ended, or somebody asks."""
     while len(running := running[states.status[running] == Status.RUNNING]) and not _interrupt.asked():
         tasks = np.resize(running, len(states.status))
-        after = another(take(states, tasks), tasks, np.int32(len(running)))
+        after = turn(take(states, tasks), tasks, len(running))
         put(states, running, take(after, slice(len(running))))
     states.status[running] = Status.INTERRUPTED
     return states

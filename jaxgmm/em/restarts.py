@@ -197,6 +197,21 @@ def refused(status: Status, diagnoses: Sequence[Diagnosis]) -> FitError:
     return FitError("E307", found, "ask for fewer components, or drop what does not vary", status, diagnoses)
 
 
+def too_small(reach: Any, dtype: np.dtype) -> Any:
+    """Whether data that reach so far from their mean have a variance, but none that the `dtype` can hold."""
+    with np.errstate(over="ignore", under="ignore"):
+        return (reach > 0) & (np.square(reach) < float(np.finfo(dtype).tiny))
+
+
+def beyond_precision(reach: float, dtype: np.dtype) -> FitError:
+    """The error of a fit whose covariances do not fit into the `dtype`."""
+    found = (
+        f"the data reach up to {reach:.3g} from their mean, and the squares of that, the covariances, do not fit "
+        f"into {dtype}"
+    )
+    return FitError("E302", found, f"divide the data by {reach:.3g}", Status.NONFINITE)
+
+
 def summarise(
     lanes: LanesResult,
     rows: Rows,
@@ -225,19 +240,14 @@ def summarise(
     if not np.isfinite(lanes.log_likelihood[i]):
         if status == Status.INTERRUPTED:
             _interrupt.check()
+        if too_small(rows.reach, rows.dtype):
+            raise beyond_precision(rows.reach, rows.dtype)
         raise no_model(n_components, status, found)
     with np.errstate(over="ignore"):
         params = in_data_units(own, rows)
-    if not np.isfinite(params.covariances).all() or smallest_variance(params) < np.finfo(rows.dtype).tiny:
-        raise FitError(
-            "E302",
-            (
-                f"the data reach up to {rows.scale:.3g} from their mean, and the squares of that, the covariances, "
-                f"do not fit into {rows.dtype}"
-            ),
-            f"divide the data by {rows.scale:.3g}",
-            Status.NONFINITE,
-        )
+    smallest = 0.0 if too_small(rows.reach, rows.dtype) else smallest_variance(params)
+    if not np.isfinite(params.covariances).all() or smallest < np.finfo(rows.dtype).tiny:
+        raise beyond_precision(rows.reach, rows.dtype)
     # The rows have other units than the data, and so has the density of a covariance.
     units = 0.0 if inside.prior is None else change_of_units(inside.prior, own, rows.scale)
     return FitResult(

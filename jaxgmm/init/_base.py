@@ -16,6 +16,9 @@ from jaxgmm.params import GMMParams
 from jaxgmm.stats import collect_assigned, collect_given
 from jaxgmm.steps import m_step
 
+# Products of pairs of more features than this take longer to compile than they save.
+_MAX_PAIRED = 32
+
 
 class StartRows(NamedTuple):
     """How rows share themselves out among components at the start.
@@ -57,7 +60,8 @@ def params_from_rows(start: StartRows, x: Array, weight: Array, covariance_type:
     n_components, n_features = start.n_components, x.shape[1]
     family = get_family(covariance_type)
     pivot = _component_means(start, x, weight) if start.pivot is None else start.pivot
-    collect = collect_assigned if start.exclusive else collect_given
+    in_pairs = start.exclusive and (n_features <= _MAX_PAIRED or not family.correlated)
+    collect = collect_assigned if in_pairs else collect_given
     stats = collect(start.resp_of, (x, *start.extra), weight, pivot, covariance_type)
     identity = jnp.broadcast_to(jnp.eye(n_features, dtype=x.dtype), (n_components, n_features, n_features))
     unit_weights = jnp.ones(n_components, x.dtype)

@@ -394,6 +394,27 @@ MUTANTS = (
         (f"{KMEANS}::test_a_centre_without_rows_stays",),
     ),
     Mutant(
+        "what is left of a chunk is cut out on the device",
+        "em/many.py",
+        "return jax.tree.map(np.array, after)",
+        "return after if not fresh else jax.tree.map(np.array, after)",
+        (f"{MANY}::test_sets_that_outlast_a_turn_are_not_compiled_anew",),
+    ),
+    Mutant(
+        "the scale of a set forgotten",
+        "em/many.py",
+        "log_volume=(sets.n_features * np.log(packed.scale)).astype(dtype),",
+        "",
+        (f"{MANY}::test_a_set_of_any_scale",),
+    ),
+    Mutant(
+        "a constant column keeps the rounding of its mean",
+        "data/rows.py",
+        "mean = np.where(still, first, mean)",
+        "mean = 1.0 * mean",
+        ("tests/test_prior.py",),
+    ),
+    Mutant(
         "the key of a set is its place in a chunk",
         "em/chunks.py",
         "jax.random.fold_in(key, number[i])",
