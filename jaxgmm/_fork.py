@@ -8,8 +8,6 @@ from __future__ import annotations
 import os
 import sys
 
-from jaxgmm._status import UsageError
-
 # Whether this process is a fork of one in which JAX had begun.
 _orphaned = False
 
@@ -17,6 +15,8 @@ _orphaned = False
 def check_threads() -> None:
     """Refuse to compute in a fork of a process in which JAX had begun."""
     if _orphaned:
+        from jaxgmm._status import UsageError
+
         raise UsageError(
             "E152",
             f"process {os.getpid()} was forked from one in which JAX had begun, and has none of its threads",

@@ -15,10 +15,9 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import NoReturn
 
+from jaxgmm._signals import EXIT_BASE, answered_by
 from jaxgmm._status import FitError, Status
 
-# How the shells of Unix tell of a process that a signal ended.
-_EXIT_BASE = 128
 _END = b"\0"
 # Seconds that a program without anything to keep is given to notice.
 PATIENCE = 1.0
@@ -78,22 +77,19 @@ def heeding_signals(farewell: Callable[[Interrupted], object]) -> Iterator[Wish]
     if threading.current_thread() is not threading.main_thread():
         yield _NOBODY
         return
-    heeded = [s for s in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(s) is not signal.SIG_IGN]
     wish, (ear, mouth) = Wish(), socket.socketpair()
     mouth.setblocking(False)
-    before = {number: signal.signal(number, lambda *_: None) for number in heeded}
-    # Python writes the number of every signal here the moment it arrives.
+    # Python writes the number of every signal here the moment it arrives; until we answer, whoever did so before does.
     outer = signal.set_wakeup_fd(mouth.fileno(), warn_on_full_buffer=False)
     listener = threading.Thread(target=_listen, args=(ear, wish, farewell), name="jaxgmm-signals", daemon=True)
     _current = wish
     listener.start()
     try:
-        yield wish
+        with answered_by(lambda *_: None):
+            yield wish
     finally:
         _current = _NOBODY
         signal.set_wakeup_fd(outer)
-        for number, handler in before.items():
-            signal.signal(number, handler)
         mouth.send(_END)
         listener.join()
         ear.close()
@@ -117,8 +113,8 @@ def _listen(ear: socket.socket, wish: Wish, farewell: Callable[[Interrupted], ob
         if number not in (signal.SIGINT, signal.SIGTERM):
             continue
         if wish.exit_code:
-            _end(_EXIT_BASE + number)
-        wish.exit_code = _EXIT_BASE + number
+            _end(EXIT_BASE + number)
+        wish.exit_code = EXIT_BASE + number
         ear.settimeout(PATIENCE)
 
 

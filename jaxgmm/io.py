@@ -112,14 +112,20 @@ def load(path: str | os.PathLike[str]) -> Model:
     header, arrays = _read(path)
     try:
         family = get_family(header["covariance_type"])
-        columns = header["columns"]
+        columns, meta = header["columns"], header["meta"]
+        if not isinstance(columns, (list, type(None))) or not isinstance(meta, dict):
+            raise TypeError
         if columns is not None and not all(isinstance(name, str) for name in columns):
             raise DataError("E431", "the columns of its header are not names", _AGAIN)
         params = GMMParams(
             **{name: arrays[name] for name in ("weights", "means", "covariances")}, covariance_type=family.name
         )
         model = Model(
-            params=params, shift=arrays["shift"], scale=arrays["scale"], columns=columns, meta=dict(header["meta"])
+            params=params,
+            shift=arrays["shift"],
+            scale=arrays["scale"],
+            columns=None if columns is None else tuple(columns),
+            meta=meta,
         )
         as_written = header["digest"] == _digest(header, arrays)
     except (DataError, UsageError) as error:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import sys
 import textwrap
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -23,6 +25,70 @@ _RULE = "-" * WIDTH
 _CELL = 9
 
 
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_number(value: Any) -> bool:
+    """One that a float can hold."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
+
+
+def _is_integer(value: Any) -> bool:
+    return _is_number(value) and isinstance(value, int)
+
+
+def _is_count(value: Any) -> bool:
+    return _is_integer(value) and value >= 0
+
+
+def _is_share(value: Any) -> bool:
+    return _is_number(value) and 0 <= value <= 1
+
+
+def _is_weight(value: Any) -> bool:
+    return _is_number(value) and value >= 0
+
+
+def _are_diagnoses(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(d, dict) and _is_text(d.get("text")) for d in value)
+
+
+def _are_likelihoods(value: Any) -> bool:
+    """Of the restarts; of one that failed it is None."""
+    return isinstance(value, list) and all(v is None or _is_number(v) for v in value)
+
+
+def _are_options(value: Any) -> bool:
+    return isinstance(value, dict) and _is_count(value.get("max_iter"))
+
+
+# What the summary shows of meta, in the order of `summary_dict`, and what a fit writes there.
+_FACTS: dict[str, Callable[[Any], bool]] = {
+    "n_samples": _is_count,
+    "weight_sum": _is_weight,
+    "log_likelihood": _is_number,
+    "n_parameters": _is_count,
+    "bic": _is_number,
+    "aic": _is_number,
+    "icl": _is_number,
+    "status": _is_text,
+    "message": _is_text,
+    "converged": lambda value: isinstance(value, bool),
+    "n_iter": _is_count,
+    "diagnoses": _are_diagnoses,
+    "remaining_gain": _is_number,
+    "best_share": _is_share,
+    "restart_log_likelihoods": _are_likelihoods,
+    "init": _is_text,
+    "kernel": _is_text,
+    "options": _are_options,
+    "seed": _is_integer,
+    "fingerprint": _is_text,
+    "versions": lambda value: isinstance(value, dict),
+}
+
+
 def summary_text(model: Model, path: str | None = "model.npz") -> str:
     """The ruled summary of a fitted model, to be printed.
 
@@ -40,30 +106,7 @@ def summary_dict(model: Model) -> dict[str, Any]:
 
     What is not known of a model (one made from given parameters, say) is None.
     """
-    meta = model.meta
-    known = (
-        "n_samples",
-        "weight_sum",
-        "log_likelihood",
-        "n_parameters",
-        "bic",
-        "aic",
-        "icl",
-        "status",
-        "message",
-        "converged",
-        "n_iter",
-        "diagnoses",
-        "remaining_gain",
-        "best_share",
-        "restart_log_likelihoods",
-        "init",
-        "kernel",
-        "options",
-        "seed",
-        "fingerprint",
-        "versions",
-    )
+    known = _known(model)
     weights, sizes = np.asarray(model.params.weights, np.float64), _sizes(model)
     return plain(
         {
@@ -74,7 +117,7 @@ def summary_dict(model: Model) -> dict[str, Any]:
             "standardized": bool((model.scale != 1).any()),
             "digest": model.digest,
             "score": _score(model),
-            **{name: meta.get(name) for name in known},
+            **{name: known.get(name) for name in _FACTS},
             "components": [
                 {"weight": weights[k], "size": None if sizes is None else sizes[k], "mean": mean, "std": std}
                 for k, (mean, std) in enumerate(zip(model.data_means, model.data_std, strict=True))
@@ -115,8 +158,8 @@ def sweep_text(result: SweepResult) -> str:
 
 
 def _facts(model: Model) -> list[str]:
-    """Two columns of name and value; what meta does not hold is left out."""
-    meta = model.meta
+    """Two columns of name and value; what is not known is left out."""
+    meta = _known(model)
     left: list[tuple[str, str]] = [("rows", _or_blank(meta.get("n_samples")))]
     if meta.get("weight_sum") is not None and meta["weight_sum"] != meta.get("n_samples"):
         left.append(("sum of weights", f"{meta['weight_sum']:.6g}"))
@@ -190,15 +233,21 @@ def _next(model: Model, path: str) -> list[str]:
     ]
     width = max(len(command) for command, _ in commands)
     lines = [f"  {command:<{width}}  {purpose}" for command, purpose in commands]
-    restarts = model.meta.get("restart_log_likelihoods") or []
-    if model.meta.get("status") == Status.MAX_ITER.name:
-        limit = 10 * max(1, model.meta["options"]["max_iter"])
+    meta = _known(model)
+    restarts = meta.get("restart_log_likelihoods") or []
+    if meta.get("status") == Status.MAX_ITER.name and "options" in meta:
+        limit = 10 * max(1, meta["options"]["max_iter"])
         lines.insert(0, f"  jaxgmm fit DATA --init-from {path} --max-iter {limit} -o better.npz")
-    elif model.meta.get("status") == Status.INTERRUPTED.name:
+    elif meta.get("status") == Status.INTERRUPTED.name:
         lines.insert(0, f"  jaxgmm fit DATA --init-from {path} -o better.npz")
-    elif len(restarts) > 1 and _times_reached(model.meta) == 1:
+    elif len(restarts) > 1 and "best_share" in meta and _times_reached(meta) == 1:
         lines.insert(0, f"  the same with --n-restarts {4 * len(restarts)}: only one start came so far")
     return ["next:", *lines]
+
+
+def _known(model: Model) -> dict[str, Any]:
+    """What meta tells of the fit. A file may hold anything under these names: what no fit writes is left out."""
+    return {name: model.meta[name] for name, fits in _FACTS.items() if name in model.meta and fits(model.meta[name])}
 
 
 def _times_reached(meta: dict[str, Any]) -> int:
@@ -213,12 +262,13 @@ def _reached(meta: dict[str, Any]) -> str:
 
 
 def _sizes(model: Model) -> np.ndarray | None:
-    total = model.meta.get("weight_sum")
+    total = _known(model).get("weight_sum")
     return None if total is None else np.asarray(model.params.weights, np.float64) * total
 
 
 def _score(model: Model) -> float | None:
-    total, value = model.meta.get("weight_sum"), model.meta.get("log_likelihood")
+    meta = _known(model)
+    total, value = meta.get("weight_sum"), meta.get("log_likelihood")
     return None if not total or value is None else value / total
 
 

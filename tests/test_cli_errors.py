@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -273,3 +274,79 @@ def test_a_missing_input_is_said_before_an_existing_output(folder, capsys):
     assert main(["fit", str(folder / "pionts.npy"), "-n", "2", "-o", str(folder / "model.npz")]) == 3
     assert "points.npy" in capsys.readouterr().err
     assert (folder / "model.npz").read_bytes() == b"kept"
+
+
+# ----------------------------------------------------------------------------- standard streams that cannot be written
+
+
+full = pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no device that is always full")
+
+
+@pytest.fixture
+def unwritable(monkeypatch):
+    """Close a standard stream of this process, or send it to a full disk."""
+    with contextlib.ExitStack() as stack:
+
+        def change(name, how):
+            stream = None if how == "closed" else stack.enter_context(open("/dev/full", "w"))
+            monkeypatch.setattr(sys, name, stream)
+
+        yield change
+
+
+@full
+@pytest.mark.parametrize(("how", "why"), [("closed", "Bad file descriptor"), ("full", "No space left on device")])
+@pytest.mark.parametrize(
+    "line", ["summary good.npz", "summary good.npz --json", "predict good.npz points.npy", "--help"]
+)
+def test_standard_output_that_cannot_be_written(folder, unwritable, capsys, line, how, why):
+    unwritable("stdout", how)
+    assert main(line.split()) == 3
+    found = f"standard output cannot be written ({why})"
+    assert messages(capsys.readouterr().err)[-1].startswith(f"jaxgmm: error[E440]: {found} help: ")
+
+
+@full
+@pytest.mark.parametrize("how", ["closed", "full"])
+def test_without_standard_error_the_work_is_done(folder, unwritable, monkeypatch, capsys, how):
+    unwritable("stderr", how)
+    assert main(["sample", "good.npz", "-n", "2", "-o", "made.npy"]) == 0  # it tells of the seed and of the file
+    assert Path("made.npy").exists()
+    assert main(["summary", "none.npz", "--json"]) == 3
+    assert json.loads(capsys.readouterr().out)["code"] == "E401"
+    assert main([]) == 2
+    fail_with(ZeroDivisionError("by design"), monkeypatch)
+    assert main(["doctor"]) == 1
+
+
+def test_whoever_reads_may_leave_before_an_error_is_told(folder, monkeypatch, capsys):
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "w") as stream:
+        monkeypatch.setattr(sys, "stdout", stream)
+        assert main(["summary", "none.npz", "--json"]) == 141
+    assert messages(capsys.readouterr().err)[-1].startswith("jaxgmm: error[E401]")
+
+
+@full
+@pytest.mark.parametrize(
+    ("streams", "words", "code"),
+    [(">/dev/full", "--help", 3), ("2>/dev/full", "", 2), (">&- 2>&-", "--help", 3)],
+)
+def test_python_adds_nothing_when_a_process_ends(tmp_path, streams, words, code):
+    line = f'"{sys.executable}" -m jaxgmm {words} {streams}'
+    done = subprocess.run(line, shell=True, capture_output=True, text=True)
+    assert done.returncode == code
+    assert "Exception" not in done.stderr
+
+
+def test_no_file_takes_the_place_of_a_closed_stream(tmp_path):
+    program = (
+        "import os\n"
+        "from jaxgmm.cli import app\n"
+        "app._occupy_closed_streams()\n"
+        "assert os.open('file', os.O_RDWR | os.O_CREAT) > 2\n"
+    )
+    line = f'"{sys.executable}" -c "{program}" >&-'
+    done = subprocess.run(line, shell=True, cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from jaxgmm.__main__ import main
 from jaxgmm._status import DataError
 from jaxgmm.data import read_table
 from jaxgmm.io import load, save
@@ -189,6 +190,43 @@ def test_a_newer_schema_is_refused_whatever_else_it_holds(path):
     header = header_of(path) | {"schema": 2, "jaxgmm": "3.0"}
     rewrite(path, header=npy(np.frombuffer(json.dumps(header).encode(), np.uint8)), weights=b"something new")
     assert "it needs jaxgmm 3.0 or newer" in refusal(load, path)
+
+
+SOUND = {"n_samples": 9, "weight_sum": 9.0, "log_likelihood": -1.0, "status": "CONVERGED", "message": "converged"}
+SOUND |= {"best_share": 0.5, "restart_log_likelihoods": [-1.0, None], "options": {"max_iter": 3}, "bic": 1.0}
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"diagnoses": "x"},
+        {"diagnoses": [{"kind": "floor"}, 3]},
+        {"diagnoses": {"text": "a"}},
+        {"restart_log_likelihoods": 3},
+        {"best_share": 1e308},
+        {"best_share": "all"},
+        {"status": "MAX_ITER", "options": [3]},
+        {"status": "MAX_ITER", "options": {"max_iter": "many"}},
+        {"status": ["MAX_ITER"]},
+        {"weight_sum": "9"},
+        {"weight_sum": [9.0]},
+        {"log_likelihood": 10**400},
+        {"bic": {"a": 1}},
+        {"message": 3},
+    ],
+    ids=" ".join,
+)
+def test_a_summary_leaves_out_what_no_fit_writes(path, model, capsys, odd):
+    save(path, Model(params=model.params, meta=SOUND | odd), force=True)
+    assert main(["summary", str(path)]) == 0
+    out, err = capsys.readouterr()
+    assert "Gaussian mixture: 2 components" in out
+    assert not err
+    assert main(["summary", str(path), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    name = list(odd)[-1]
+    assert found[name] is None
+    assert found["n_samples"] == 9
 
 
 MEAGRE = """

@@ -15,8 +15,10 @@ import pytest
 
 import jaxgmm
 from jaxgmm import _interrupt
+from jaxgmm.__main__ import main
 from jaxgmm._options import em_options
 from jaxgmm._status import FitError, Status
+from jaxgmm.cli import app
 from jaxgmm.em import burst as bursts, chunks, lanes as engine, many
 from jaxgmm.io import load
 from tests.helpers import start
@@ -379,3 +381,57 @@ def test_before_the_first_burst_there_is_nothing_to_write(folder, monkeypatch):
         "command again"
     )
     assert not (folder / "n.npz").exists()
+
+
+# A signal where an exception would be lost, as it is in the callbacks of XLA: when a module is about to be imported.
+AT_IMPORT = """
+import signal, sys, weakref
+name, number = sys.argv.pop(1), int(sys.argv.pop(1))
+class Thing: pass
+class Finder:
+    def find_spec(self, found, *rest):
+        if found == name:
+            thing = Thing()
+            told = weakref.ref(thing, lambda _: signal.raise_signal(number))
+            del thing
+sys.meta_path.insert(0, Finder())
+from jaxgmm.__main__ import main
+sys.exit(main())
+"""
+
+
+@pytest.mark.parametrize("module", ["jaxgmm.cli.app", "jax"])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_during_start_up_ends_the_process(folder, module, number, code):
+    words = ["fit", "x.npy", "-n", 6, *ENDLESS, "-o", "n.npz", "--json"]
+    process = python(AT_IMPORT, module, int(number), *words, cwd=folder)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (code, "jaxgmm: error[E903]: interrupted\n  help: run the same command again\n")
+    assert jaxgmm.io.json.loads(out)["exit_code"] == code
+    assert not (folder / "n.npz").exists()
+
+
+@pytest.fixture
+def seen(monkeypatch):
+    """What answers SIGINT while a command runs."""
+    found = []
+    monkeypatch.setattr(app, "_function", lambda command: lambda *_: found.append(signal.getsignal(signal.SIGINT)))
+    return found
+
+
+def test_the_shell_answers_signals_until_it_returns(seen, monkeypatch):
+    before = signal.getsignal(signal.SIGINT)
+    monkeypatch.setattr(sys, "argv", ["jaxgmm", "doctor"])
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # it may be ignored, as in a background job
+    try:
+        assert main() == 0
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert seen[0] is not signal.default_int_handler
+
+
+def test_a_program_that_calls_main_answers_its_own_signals(seen):
+    before = signal.getsignal(signal.SIGINT)
+    assert main(["doctor"]) == 0
+    assert seen == [before]

@@ -332,6 +332,8 @@ def test_a_missing_or_unusable_array_is_named(path, name):
         ({"columns": 3}, "damaged header"),
         ({"meta": None}, "damaged header"),
         ({"meta": [1]}, "damaged header"),
+        ({"meta": [["seed", 1]]}, "damaged header"),
+        ({"columns": "abc"}, "damaged header"),
         ({"schema": "1"}, "names no schema"),
         ({"schema": 0}, "names no schema"),
     ],

@@ -33,6 +33,7 @@ LAYERS = {
     "_parallel": 0,
     "_provenance": 0,
     "_pytree": 0,
+    "_signals": 0,
     "_slots": 0,
     "_status": 0,
     # 1 numerics and data

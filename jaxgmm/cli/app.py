@@ -8,12 +8,13 @@ import traceback
 import warnings
 from collections.abc import Callable, Sequence
 from importlib import import_module
-from typing import Any
+from typing import Any, NoReturn
 
 from jaxgmm._catalogue import CATALOGUE
 from jaxgmm._interrupt import Interrupted
+from jaxgmm._signals import EXIT_BASE, answered_by
 from jaxgmm._status import JaxgmmError, UsageError
-from jaxgmm.cli import cache, config, parser, rules
+from jaxgmm.cli import cache, config, output, parser, rules
 from jaxgmm.cli.options import RUN, Command
 from jaxgmm.cli.output import Console
 from jaxgmm.cli.parser import HelpRequested, Settings
@@ -23,29 +24,84 @@ OK, FAILED, USAGE, INTERRUPTED, PIPE_CLOSED, TERMINATED = 0, 1, 2, 130, 141, 143
 
 def run(words: Sequence[str]) -> int:
     """Run one command line and return its exit code; nothing but a bug shows a traceback."""
+    return _run(list(words), Console(json="--json" in words))
+
+
+def run_process(early: Sequence[int]) -> int:
+    """`run` for a process of its own, which a signal ends at once wherever nobody heeds it (`_interrupt`).
+
+    Not by an exception: where one falls into a callback, as XLA has one for the garbage collector, it is lost, or the
+    process is. early: signals that came before.
+    """
+    words = sys.argv[1:]
     console = Console(json="--json" in words)
+
+    def end(number: int, _: Any = None) -> NoReturn:
+        try:
+            _interrupted(console, EXIT_BASE + number)
+        finally:
+            # Files are complete or have no name yet (`_files`).
+            os._exit(EXIT_BASE + number)
+
+    _occupy_closed_streams()
+    with answered_by(end):
+        for number in early:
+            end(number)
+        return _run(words, console)
+
+
+def _occupy_closed_streams() -> None:
+    """Open nothing in the place of standard streams that are closed.
+
+    A file would take it, a model that is written as well, and what compiled code says to the stream end up in there.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDONLY)  # takes the lowest number that is free
+
+
+def _run(words: list[str], console: Console) -> int:
     try:
-        return _run(list(words), console)
-    except HelpRequested as text:
-        sys.stdout.write(str(text))
-        return OK
+        return _told(words, console)
+    except BrokenPipeError:
+        # Whoever read our output has gone, as `head` does.
+        output.abandon(sys.stdout)
+        return PIPE_CLOSED
+
+
+def _told(words: list[str], console: Console) -> int:
+    """The exit code of a command line; what went wrong is told."""
+    try:
+        return _obey(words, console)
     except Interrupted as error:
         return console.interrupted(error)
     except JaxgmmError as error:
         return console.error(error.code, error.found, error.help, CATALOGUE[error.code].group.exit_code)
     except KeyboardInterrupt:
-        return console.error("E903", "interrupted", "run the same command again", INTERRUPTED)
+        return _interrupted(console, INTERRUPTED)
     except BrokenPipeError:
-        # Whoever read our output has gone, as `head` does. Python would complain once more when it flushes.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return PIPE_CLOSED
+        raise
     except Exception as error:
         return _unexpected(error, console)
 
 
-def _run(words: list[str], console: Console) -> int:
+def _interrupted(console: Console, exit_code: int) -> int:
+    return console.error("E903", "interrupted", "run the same command again", exit_code)
+
+
+def _obey(words: list[str], console: Console) -> int:
+    try:
+        return _done(words, console)
+    except HelpRequested as text:
+        output.tell(str(text), end="")
+        return OK
+
+
+def _done(words: list[str], console: Console) -> int:
     if not words:
-        sys.stderr.write(parser.overview())
+        output.say(parser.overview(), end="")
         return USAGE
     if words[0] in ("-h", "--help", "help"):
         raise HelpRequested(parser.overview())
@@ -110,6 +166,6 @@ def _unexpected(error: Exception, console: Console) -> int:
     if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
         cure = "use fewer restarts, --dtype float32, or a part of the rows"
         return console.error("E902", "out of memory", cure, FAILED)
-    traceback.print_exc()
+    output.say(traceback.format_exc(), end="")
     cure = "please report it with the lines above in the project's issue tracker"
     return console.error("E901", f"a bug: {type(error).__name__}: {error}", cure, FAILED)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import errno
 import json
 import math
+import os
 import sys
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import IO, Any
 
 from jaxgmm._files import replacing
 from jaxgmm._interrupt import Interrupted
-from jaxgmm._status import sentence
+from jaxgmm._status import DataError, sentence
 
 WIDTH = 80
 NOT_ACCEPTED = 4
@@ -31,22 +34,23 @@ class Console:
         self.json, self.quiet, self.strict = json, quiet, strict
         self.warnings: list[str] = []
         self.verdict: dict[str, Any] = {}
+        self._emitted = False
 
     def result(self, text: str) -> None:
         """What the user asked to see."""
         if not self.quiet:
-            _print(text, sys.stderr if self.json else sys.stdout)
+            (say if self.json else tell)(text)
 
     def note(self, text: str) -> None:
         """What is going on."""
         if not self.quiet:
-            _print(f"jaxgmm: {text}", sys.stderr)
+            say(f"jaxgmm: {text}")
 
     def warn(self, code: str, found: str, help: str) -> None:
         """What the user should not miss, even when quiet."""
         found, help = _line(found), _line(help)
         self.warnings.append(sentence(code, found, help))
-        _print(_message("warning", code, found, help), sys.stderr)
+        say(_message("warning", code, found, help))
 
     def fault(self, code: str, found: str, help: str) -> None:
         """A warning about a fit that is kept; the first one is why `strict` does not accept it."""
@@ -58,7 +62,8 @@ class Console:
         """Why nothing came of it, for people and under `json` as an object. Returns `exit_code`."""
         problem = _problem(code, _line(found), _line(help), exit_code)
         self._show(problem)
-        self.emit(problem)
+        with contextlib.suppress(DataError):  # standard output may be the problem
+            self.emit(problem)
         return exit_code
 
     def interrupted(self, error: Interrupted) -> int:
@@ -73,13 +78,14 @@ class Console:
         return int(self.verdict["exit_code"])
 
     def emit(self, values: dict[str, Any]) -> None:
-        """The JSON object of this run."""
-        if self.json:
+        """The JSON object of this run, the first one only: an interruption may come on top of it."""
+        if self.json and not self._emitted:
+            self._emitted = True
             found = values | self.verdict | {"warnings": self.warnings}
-            _print(json.dumps(plain(found), allow_nan=False), sys.stdout)
+            tell(json.dumps(plain(found), allow_nan=False))
 
     def _show(self, problem: dict[str, Any]) -> None:
-        _print(_message("error", problem["code"], problem["error"], problem["help"]), sys.stderr)
+        say(_message("error", problem["code"], problem["error"], problem["help"]))
 
 
 def _problem(code: str, found: str, help: str, exit_code: int) -> dict[str, Any]:
@@ -123,7 +129,8 @@ def write_array(path: str, array: Any) -> None:
 def write_table(path: str | None, names: Sequence[str], columns: Sequence[Any]) -> None:
     """Write columns of equal length under their names: comma or tab separated, to standard output for None."""
     if path is None:
-        _write_rows(lambda text: sys.stdout.write(_encodable(text, sys.stdout)), names, columns, ",")
+        with _standard_output() as stream:
+            _write_rows(lambda text: stream.write(_encodable(text, stream)), names, columns, ",")
         return
     with replacing(path) as handle:
         delimiter = "\t" if path.lower().endswith(".tsv") else ","
@@ -150,8 +157,44 @@ def _cells(column: Any) -> list[Any]:
     return [f"{v:.9g}" for v in column.tolist()] if column.dtype == "float32" else column.tolist()
 
 
-def _print(text: str, stream: Any) -> None:
-    print(_encodable(text, stream), file=stream, flush=True)
+def tell(text: str, end: str = "\n") -> None:
+    """Print to standard output. `DataError` if it cannot be written."""
+    with _standard_output() as stream:
+        print(_encodable(text, stream), file=stream, end=end)
+
+
+def say(text: str, end: str = "\n") -> None:
+    """Print to standard error; where that cannot be written, the work goes on without."""
+    if sys.stderr is None:
+        return
+    try:
+        print(_encodable(text, sys.stderr), file=sys.stderr, end=end, flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError:
+        abandon(sys.stderr)
+
+
+@contextlib.contextmanager
+def _standard_output() -> Iterator[IO[str]]:
+    """Standard output, to which all is written when the block ends. `DataError` if it cannot be."""
+    try:
+        if sys.stdout is None:  # closed when Python started
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        yield sys.stdout
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        abandon(sys.stdout)
+        found = f"standard output cannot be written ({error.strerror or error})"
+        raise DataError("E440", found, "free some space or send it to another place") from None
+
+
+def abandon(stream: Any) -> None:
+    """Lead a stream that cannot be written to nowhere: Python tries once more when it ends, and would complain."""
+    with contextlib.suppress(OSError, AttributeError), open(os.devnull, "wb") as nowhere:  # it may be no file, or None
+        os.dup2(nowhere.fileno(), stream.fileno())
 
 
 def _encodable(text: str, stream: Any) -> str:
