@@ -131,7 +131,11 @@ E152 A fork of a process that has computed
     `multiprocessing.get_context("spawn")`, or fork before the first fit.
 E153 A penalty that cannot be used
     `fit_gradient` differentiates its penalty: a function of `GMMParams` in data units, made of `jax.numpy` operations,
-    that returns one finite number with a finite gradient. The message says what it does instead.
+    that returns one finite number with a finite gradient, and that does not fall faster than the log-likelihood without
+    end. The message says what it does instead.
+E154 An optimiser that cannot be used
+    The optimiser of `fit_gradient` raised an error, which the message repeats, or returned updates or a state of
+    another structure than it was given. Give a gradient transformation of optax that takes any tree of arrays.
 E201 Not numbers
     The data contain text, dates or objects where numbers are needed. Drop such columns or encode them first.
 E202 Complex numbers

@@ -21,6 +21,10 @@ class Status(enum.IntEnum):
     IMPRECISE = 6
     DROPPED = 7
     INTERRUPTED = 8
+    BAD_STEP = 9
+    NO_GAIN = 10
+    BAD_PENALTY = 11
+    UNBOUNDED = 12
 
 
 # What happened, and what to do about it.
@@ -34,6 +38,10 @@ _CAUSE: dict[Status, str] = {
     Status.IMPRECISE: "halted: the features kernel would lose digits here, the whitening kernel goes on",
     Status.DROPPED: "dropped: after a short run other starts were ahead",
     Status.INTERRUPTED: "interrupted before it converged",
+    Status.BAD_STEP: "stopped: the last step of the optimizer led to numbers that are no mixture",
+    Status.NO_GAIN: "failed: no step of the optimizer led to a better mixture than the start",
+    Status.BAD_PENALTY: "stopped: the penalty or its gradient was no longer finite",
+    Status.UNBOUNDED: "stopped: the penalty drives the mixture away from the data without end",
 }
 _CURE: dict[Status, str] = {
     Status.MAX_ITER: "raise max_iter or tol",
@@ -42,6 +50,10 @@ _CURE: dict[Status, str] = {
     Status.DECREASED: "standardize the data or compute in float64",
     Status.DROPPED: "raise keep_restarts",
     Status.INTERRUPTED: "start the next fit from it (init, --init-from)",
+    Status.BAD_STEP: "give the optimizer a smaller learning rate",
+    Status.NO_GAIN: "give the optimizer a smaller learning rate",
+    Status.BAD_PENALTY: "give a penalty that is finite, with its gradient, wherever a step may lead",
+    Status.UNBOUNDED: "give the penalty a lower bound, or multiply it by a smaller number",
 }
 
 

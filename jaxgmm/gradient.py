@@ -11,7 +11,7 @@ import jax
 
 from jaxgmm._checks import check_count, check_key, precision_context
 from jaxgmm._options import default_reg_covar, em_options
-from jaxgmm._status import FitError, UsageError
+from jaxgmm._status import FitError, Status, UsageError, cause, cure
 from jaxgmm.api import check_init, checked_rows
 from jaxgmm.covariance import get_family
 from jaxgmm.em.climb import Task, climb_lanes
@@ -74,7 +74,7 @@ def fit_gradient(
         batch_size = min(check_count(batch_size, "batch_size"), rows.x.shape[0])
     task = Task(
         optimizer=_check_optimizer(optimizer),
-        penalty=penalty if penalty is None or _has_hash(penalty) else _Same(penalty),
+        penalty=penalty if penalty is None else _hashed(penalty),
         batch_size=batch_size,
     )
     with precision_context(rows.dtype):
@@ -96,6 +96,9 @@ def fit_gradient(
         )[n_components]
     if isinstance(result, FitError):
         raise result
+    if result.status == Status.UNBOUNDED:
+        found = f"{cause(result.status).removeprefix('stopped: ')}, here in iteration {result.n_iter}"
+        raise UsageError("E153", found, cure(result.status))
     return result
 
 
@@ -115,6 +118,12 @@ def _check_optimizer(optimizer: Any) -> Any:
             f"optimizer is {optimizer!r:.80}, which has no init and update",
             "give a gradient transformation of optax, such as optax.adam(0.05)",
         )
+    if not _has_hash(optimizer):
+        import optax
+
+        return optax.GradientTransformationExtraArgs(
+            _hashed(optimizer.init), _hashed(optax.with_extra_args_support(optimizer).update)
+        )
     return optimizer
 
 
@@ -126,11 +135,15 @@ def _has_hash(value: Any) -> bool:
     return True
 
 
+def _hashed(function: Any) -> Any:
+    return function if _has_hash(function) else _Same(function)
+
+
 class _Same:
     """A function that cannot be hashed, such as one with arrays in it: the same as itself only."""
 
     def __init__(self, function: Any) -> None:
         self.function = function
 
-    def __call__(self, params: GMMParams) -> Any:
-        return self.function(params)
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.function(*args, **kwargs)

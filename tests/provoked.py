@@ -58,6 +58,15 @@ class Sparse:
     nnz, toarray = 1, X
 
 
+class Broken:
+    """An optimiser that cannot even begin."""
+
+    def init(self, place: object) -> object:
+        return 1 / 0
+
+    def update(self, *_: object) -> None: ...
+
+
 def make_files() -> None:
     """A file of every bad kind, some models, and rows to fit, in the present directory."""
     np.save("points.npy", X)
@@ -241,6 +250,7 @@ CALLS: dict[str, tuple[Callable[[], object], str]] = {
     "E150": (lambda: GaussianMixture().set_params(n_clusters=2), "'n_clusters'"),
     "E151": (lambda: fit(X, 2, key=0, prior="weak"), "weak"),
     "E153": (lambda: jaxgmm.fit_gradient(X, 2, key=0, penalty=lambda params: params.means), f"(2, {D})"),
+    "E154": (lambda: jaxgmm.fit_gradient(X, 2, key=0, optimizer=Broken()), "division by zero"),
     "E201": (lambda: fit([["a"]], 1), "'a'"),
     "E202": (lambda: fit(X + 1j, K, key=0), "x is complex"),
     "E203": (lambda: fit(changed(X, np.inf), K, key=0), "infinity at row 7, column 0"),

@@ -21,11 +21,12 @@ from jax import Array
 
 from jaxgmm import _interrupt
 from jaxgmm._compile import hot_jit
-from jaxgmm._numerics import noise_level
+from jaxgmm._numerics import eps, noise_level
 from jaxgmm._options import EMOptions
 from jaxgmm._pytree import pytree, replace, stack, take
-from jaxgmm._status import Status, UsageError
+from jaxgmm._status import Status
 from jaxgmm.data.rows import Rows
+from jaxgmm.em.foreign import Penalty, check_penalty, first_memory, found_by_search, stepped
 from jaxgmm.em.lanes import CALL_SECONDS, LanesResult
 from jaxgmm.em.loop import floored_since, keep_if
 from jaxgmm.objective import log_likelihood
@@ -34,7 +35,6 @@ from jaxgmm.prior import log_prior
 from jaxgmm.stats import SuffStats, collect
 from jaxgmm.unconstrained import FreeParams, constrain, dot, metric, unconstrain
 
-Penalty = Callable[[GMMParams], Any]
 # Iterations of one call at most: the history buffer's length.
 _LENGTH = 256
 
@@ -73,7 +73,7 @@ class Climb:
     """The state of a lane: where it is, what the optimiser remembers, and the best place so far.
 
     place, best: free numbers in units of the metric. loss, slope: at `place`, over all rows. objective, best_objective:
-    ℓ + log prior − penalty in data units.
+    ℓ + log prior − penalty in data units. gained: whether any step has led to a better place than the start.
     """
 
     place: FreeParams
@@ -83,6 +83,7 @@ class Climb:
     objective: Array
     best: FreeParams
     best_objective: Array
+    gained: Array
     n_iter: Array
     status: Array
     floored: Array
@@ -126,7 +127,37 @@ def _loss(place: FreeParams, frame: Frame, task: Task, x: Array, weight: Array) 
     return -(log_likelihood(params, x, weight) + _extra(params, frame, task)) / frame.weight_sum
 
 
-def _settled(climb: Climb, frame: Frame, loss: Array, slope: FreeParams) -> Climb:
+def _far(params: GMMParams) -> Array:
+    """Scalar bool: a component is so far from the rows, or so wide, that no digit of them is left in a difference."""
+    reach = 1.0 / eps(params.means.dtype)
+    means = jnp.where(params.active[:, None], params.means, 0.0)
+    return jnp.any(jnp.abs(means) > reach) | jnp.any(jnp.abs(params.covariances) > reach * reach)
+
+
+def _failure(before: Climb, params: GMMParams, frame: Frame, task: Task, objective: Array, regular: Array) -> Array:
+    """The stop code of a place that is not sound; before: the lane at the place that the step was made from."""
+    finite = jnp.all(jnp.array([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(params)]))
+    # Without a floor every ascent may end in a singularity, and batches go on from there to NaN. Steps that are too
+    # long fall first, or fail at once.
+    ascending = (before.gained & (before.objective >= before.best_objective)) | (objective > before.objective)
+    bare = jnp.all(frame.options.reg_covar == 0)
+    extra = _extra(params, frame, task)
+    penalised = jnp.array(task.penalty is not None)
+    at_start = before.n_iter < 0
+    cases = [
+        (at_start & regular, Status.NONFINITE),
+        (at_start, Status.SINGULAR),
+        (penalised & (extra == jnp.inf), Status.UNBOUNDED),
+        (~regular & ascending & (finite | bare), Status.SINGULAR),
+        # What is wrong with a place that can be held is the penalty, or its gradient.
+        (penalised & finite & regular & (~jnp.isfinite(extra) | jnp.isfinite(objective)), Status.BAD_PENALTY),
+        (ascending & bare, Status.SINGULAR),
+        (before.gained, Status.BAD_STEP),
+    ]
+    return jnp.select([case for case, _ in cases], [jnp.int32(code) for _, code in cases], jnp.int32(Status.NO_GAIN))
+
+
+def _settled(climb: Climb, frame: Frame, task: Task, loss: Array, slope: FreeParams) -> Climb:
     """The lane with `loss` and `slope` over all rows at its present place, and whether it goes on."""
     options, params = frame.options, mixture(climb.place, frame)
     factors = factorize(params)
@@ -139,13 +170,22 @@ def _settled(climb: Climb, frame: Frame, loss: Array, slope: FreeParams) -> Clim
     natural = jax.tree.map(lambda g, unit, now: g * unit / now, slope, frame.metric, metric(params))
     settled = (jnp.abs(objective - climb.objective) <= wanted) & (frame.weight_sum * dot(natural, natural) <= wanted)
     n_iter = climb.n_iter + 1
-    failure = jnp.where(regular, jnp.int32(Status.NONFINITE), jnp.int32(Status.SINGULAR))
+    better = sound & (objective > climb.best_objective)
+    # Far from the rows nothing but a penalty can be gained.
+    away = better & _far(params) & (n_iter > 0) & (task.penalty is not None)
+    better &= ~away
+    gained = climb.gained | (better & (n_iter > 0))
+    last = jnp.where(gained | (n_iter == 0), jnp.int32(Status.MAX_ITER), jnp.int32(Status.NO_GAIN))
     status = jnp.select(
-        [~sound, settled, n_iter >= options.max_iter],
-        [failure, jnp.int32(Status.CONVERGED), jnp.int32(Status.MAX_ITER)],
+        [~sound, away, settled, n_iter >= options.max_iter],
+        [
+            _failure(climb, params, frame, task, objective, regular),
+            jnp.int32(Status.UNBOUNDED),
+            jnp.int32(Status.CONVERGED),
+            last,
+        ],
         jnp.int32(Status.RUNNING),
     )
-    better = sound & (objective > climb.best_objective)
     return replace(
         climb,
         loss=loss,
@@ -153,29 +193,16 @@ def _settled(climb: Climb, frame: Frame, loss: Array, slope: FreeParams) -> Clim
         objective=objective,
         best=keep_if(better, climb.place, climb.best),
         best_objective=jnp.where(better, objective, climb.best_objective),
+        gained=gained,
         n_iter=n_iter,
         status=status,
         floored=floored_since(climb.floored, params, factors, n_iter, options),
     )
 
 
-def _found_by_search(climb: Climb, task: Task) -> tuple[Array, FreeParams] | None:
-    """Loss and slope at the present place where a line search has ended with them, as optax's do; otherwise None."""
-    import optax
-
-    kept = [optax.tree.get_all_with_path(climb.memory, name) for name in ("value", "grad")]
-    if task.batch_size is not None or any(len(places) != 1 for places in kept):
-        return None
-    (_, loss), (_, slope) = (places[0] for places in kept)
-    return loss, slope
-
-
 def _updated(climb: Climb, task: Task, loss_of: Callable[[FreeParams], Array], loss: Array, slope: FreeParams) -> Climb:
-    import optax
-
-    optimizer = optax.with_extra_args_support(task.optimizer)
-    updates, memory = optimizer.update(slope, climb.memory, climb.place, value=loss, grad=slope, value_fn=loss_of)
-    return replace(climb, place=optax.apply_updates(climb.place, updates), memory=memory)
+    place, memory = stepped(task.optimizer, climb.place, climb.memory, loss_of, loss, slope)
+    return replace(climb, place=place, memory=memory)
 
 
 def _epoch(climb: Climb, frame: Frame, task: Task, batch_size: int) -> Climb:
@@ -209,19 +236,20 @@ def _begin(params: GMMParams, frame: Frame, *, task: Task) -> tuple[Climb, Frame
     place = _place_of(params, frame)
     climb = Climb(
         place=place,
-        memory=task.optimizer.init(place),
+        memory=first_memory(task.optimizer, place),
         loss=jnp.zeros((), place.means.dtype),
         slope=place,
         objective=jnp.full((), -jnp.inf, place.means.dtype),
         best=place,
         best_objective=jnp.full((), -jnp.inf, place.means.dtype),
+        gained=jnp.array(False),
         n_iter=jnp.int32(-1),
         status=jnp.int32(Status.RUNNING),
         floored=jnp.full(params.n_components, -1, jnp.int32),
     )
     slope_of = jax.value_and_grad(partial(_loss, frame=frame, task=task, x=frame.x, weight=frame.weight))
     loss, slope = slope_of(place)
-    return _strong(_settled(climb, frame, loss, slope)), frame
+    return _strong(_settled(climb, frame, task, loss, slope)), frame
 
 
 @partial(hot_jit, static_argnames="task")
@@ -237,10 +265,11 @@ def _advance(climb: Climb, frame: Frame, limit: Array, *, task: Task) -> tuple[C
         loss_of = partial(_loss, frame=frame, task=task, x=frame.x, weight=frame.weight)
         if task.batch_size is None:
             climb = _updated(climb, task, loss_of, climb.loss, climb.slope)
+            found = found_by_search(climb.memory)
         else:
-            climb = _epoch(climb, frame, task, task.batch_size)
-        loss, slope = _found_by_search(climb, task) or jax.value_and_grad(loss_of)(climb.place)
-        climb = _strong(_settled(climb, frame, loss, slope))
+            climb, found = _epoch(climb, frame, task, task.batch_size), None
+        loss, slope = found or jax.value_and_grad(loss_of)(climb.place)
+        climb = _strong(_settled(climb, frame, task, loss, slope))
         return climb, history.at[i].set(climb.objective), i + 1
 
     climb, history, _ = jax.lax.while_loop(running, one, (climb, history, jnp.int32(0)))
@@ -254,7 +283,7 @@ def _finish(climb: Climb, frame: Frame, *, task: Task) -> tuple[GMMParams, SuffS
 
 
 def climb_lanes(rows: Rows, starts: GMMParams, options: EMOptions, *, task: Task, key: jax.Array) -> LanesResult:
-    """Every lane to its stop, one after the other; `UsageError` for a penalty that cannot be used.
+    """Every lane to its stop, one after the other; `UsageError` for a penalty or an optimiser that cannot be used.
 
     starts: parameters in the units of the rows, leading axis L. options: likewise. key: for the batches.
     """
@@ -312,38 +341,3 @@ def _climb(start: GMMParams, frame: Frame, task: Task) -> tuple[Any, np.ndarray]
     ends = _finish(climb, frame, task=task)
     summary = replace(climb, memory=None, slope=None)
     return (ends, summary), history[np.isfinite(history)]
-
-
-def check_penalty(penalty: Any, params: GMMParams) -> None:
-    """`UsageError` unless the penalty gives one finite number, with a finite gradient, at `params` in data units."""
-    help = "give a function of GMMParams that returns one finite number, made of jax.numpy operations"
-    if not callable(penalty):
-        raise UsageError("E153", f"penalty is {penalty!r}", help)
-    params = jax.tree.map(jnp.asarray, params)
-
-    def value(params: GMMParams) -> Array:
-        return jnp.asarray(penalty(params))
-
-    try:
-        shape = jax.eval_shape(value, params)
-    except Exception as error:
-        # Whatever the user's own function raises.
-        text = (str(error).splitlines() or [""])[0][:120]
-        raise UsageError("E153", f"the penalty raises {type(error).__name__}: {text}", help) from error
-    if (
-        shape.shape != ()
-        or not jnp.issubdtype(shape.dtype, jnp.number)
-        or jnp.issubdtype(shape.dtype, jnp.complexfloating)
-    ):
-        raise UsageError("E153", f"the penalty returns an array of shape {shape.shape} and type {shape.dtype}", help)
-    try:
-        found, slope = jax.value_and_grad(lambda p: value(p).astype(p.means.dtype))(params)
-    except Exception as error:
-        text = (str(error).splitlines() or [""])[0][:120]
-        raise UsageError(
-            "E153", f"the penalty cannot be differentiated: {type(error).__name__}: {text}", help
-        ) from error
-    if not np.isfinite(found):
-        raise UsageError("E153", f"the penalty is {float(found):g} at the start", help)
-    if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(slope)):
-        raise UsageError("E153", "the gradient of the penalty at the start contains NaN or infinity", help)
