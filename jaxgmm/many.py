@@ -19,7 +19,7 @@ from jaxgmm.covariance import CovarianceFamily, get_family
 from jaxgmm.data.sets import Sets, n_orthants, set_rows, sets_of
 from jaxgmm.em.accelerate import check_acceleration
 from jaxgmm.em.diagnosis import Diagnosis, diagnose, thin_components
-from jaxgmm.em.many import Outcome, Units, fit_sets
+from jaxgmm.em.many import Outcome, Units, beyond, fit_sets
 from jaxgmm.em.restarts import (
     DEGENERATE,
     Method,
@@ -357,7 +357,7 @@ def fit_many(
     scores = (best.log_likelihood, best.classification_log_likelihood)
     kept = np.sum(best.params.weights > 0, axis=2) if how.degenerate == "drop" else asked
     values = _criterion(criterion, family, outcome.params.means, scores, kept, sets.weight_sum[:, None])
-    usable = np.isfinite(best.log_likelihood) & (asked <= most[:, None]) & ~_beyond(best.params, units)
+    usable = np.isfinite(best.log_likelihood) & (asked <= most[:, None]) & ~beyond(best.params, units)
     choice = np.where(usable.any(axis=1), np.argmin(np.where(usable, values, np.inf), axis=1), -1)
     return ManyResult(
         keys=keys,
@@ -376,20 +376,6 @@ def fit_many(
         how=how,
         sets=sets,
     )
-
-
-def _beyond(params: GMMParams, units: Units) -> np.ndarray:
-    """(S, J): whose covariances, in data units, the dtype cannot hold."""
-    dtype = params.means.dtype
-    own = np.asarray(params.covariances, np.float64)
-    own = np.diagonal(own, axis1=-2, axis2=-1) if params.family.correlated else own
-    own = own.reshape(*params.weights.shape[:2], -1)
-    with np.errstate(over="ignore", under="ignore"):
-        variances = own * units.scale[:, None, None] * units.scale[:, None, None]
-    limits = np.finfo(dtype)
-    # What is 0 belongs to a component without rows.
-    outside = (own > 0) & ((variances > limits.max) | (variances < limits.tiny))
-    return np.asarray(outside.any(axis=2) | too_small(units.reach, dtype)[:, None])
 
 
 def _best(outcome: Outcome) -> tuple[np.ndarray, Outcome]:

@@ -24,7 +24,7 @@ from jaxgmm.em.burst import iteration_flops
 from jaxgmm.em.chunks import blank_states, chunk_sets, n_slots, restart, run_chunk
 from jaxgmm.em.loop import EMState
 from jaxgmm.em.repair import MAX_ROUNDS, REPAIRS, wanting
-from jaxgmm.em.restarts import Method, row_prior
+from jaxgmm.em.restarts import Method, row_prior, too_small
 from jaxgmm.params import GMMParams
 
 # Arithmetic of a turn of a chunk, at most about a second, and its smallest number of iterations: a turn cannot be
@@ -54,6 +54,20 @@ class Units(NamedTuple):
 
     scale: np.ndarray
     reach: np.ndarray
+
+
+def beyond(params: GMMParams, units: Units) -> np.ndarray:
+    """(S, J): whose covariances, in data units, the dtype cannot hold."""
+    dtype = params.means.dtype
+    own = np.asarray(params.covariances, np.float64)
+    own = np.diagonal(own, axis1=-2, axis2=-1) if params.family.correlated else own
+    own = own.reshape(*params.weights.shape[:2], -1)
+    with np.errstate(over="ignore", under="ignore"):
+        variances = own * units.scale[:, None, None] * units.scale[:, None, None]
+    limits = np.finfo(dtype)
+    # What is 0 belongs to a component without rows.
+    outside = (own > 0) & ((variances > limits.max) | (variances < limits.tiny))
+    return np.asarray(outside.any(axis=2) | too_small(units.reach, dtype)[:, None])
 
 
 def _outcome(state: EMState) -> Outcome:
