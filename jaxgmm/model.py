@@ -11,7 +11,6 @@ import dataclasses
 import hashlib
 import math
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 import jax.numpy as jnp
@@ -203,7 +202,8 @@ class Model:
 
 
 def _origin() -> dict[str, Any]:
-    return {"versions": versions(), "created": datetime.now(UTC).isoformat(timespec="seconds")}
+    # No date: the same fit is to give the same file, byte for byte.
+    return {"versions": versions()}
 
 
 def _native(array: Any) -> np.ndarray:

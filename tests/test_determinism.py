@@ -7,6 +7,8 @@ import os
 import re
 import subprocess
 import sys
+import time
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -87,9 +89,13 @@ def test_settings_of_the_compilers_threads_change_no_byte():
         assert other == plain
 
 
-def test_twice_in_one_process_is_the_same(small):
+def test_twice_in_one_process_is_the_same(small, tmp_path):
+    """A file that is written in another second has the same bytes, too."""
     a, b = (Model.from_fit(jaxgmm.fit(small.x, 3, key=0, n_restarts=2)) for _ in range(2))
     assert a.digest == b.digest
+    first = save(tmp_path / "a.npz", a).read_bytes()
+    with mock.patch("time.time", return_value=2e9), mock.patch("time.localtime", return_value=time.gmtime(2e9)):
+        assert save(tmp_path / "b.npz", b).read_bytes() == first
     assert Model.from_fit(jaxgmm.fit(small.x, 3, key=1, n_restarts=2)).digest != a.digest
 
 
