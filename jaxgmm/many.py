@@ -222,7 +222,8 @@ class ManyResult:
         if self.choice[i] >= 0:
             return refused(status, found)
         reach, dtype = float(self.units.reach[i]), self.sets.dtype
-        if np.isfinite(self.outcome.log_likelihood[tuple(a[i] for a in self._place)]) or too_small(reach, dtype):
+        small = too_small(reach, dtype, self.options["reg_kind"] == "relative")
+        if small or np.isfinite(self.outcome.log_likelihood[tuple(a[i] for a in self._place)]):
             return beyond_precision(reach, dtype)
         if status == Status.INTERRUPTED:
             return FitError("E301", "not begun when the run was interrupted", "fit this set again", status)
@@ -357,7 +358,7 @@ def fit_many(
     scores = (best.log_likelihood, best.classification_log_likelihood)
     kept = np.sum(best.params.weights > 0, axis=2) if how.degenerate == "drop" else asked
     values = _criterion(criterion, family, outcome.params.means, scores, kept, sets.weight_sum[:, None])
-    usable = np.isfinite(best.log_likelihood) & (asked <= most[:, None]) & ~beyond(best.params, units)
+    usable = np.isfinite(best.log_likelihood) & (asked <= most[:, None]) & ~beyond(best.params, units, options.relative)
     choice = np.where(usable.any(axis=1), np.argmin(np.where(usable, values, np.inf), axis=1), -1)
     return ManyResult(
         keys=keys,

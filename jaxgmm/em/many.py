@@ -56,8 +56,8 @@ class Units(NamedTuple):
     reach: np.ndarray
 
 
-def beyond(params: GMMParams, units: Units) -> np.ndarray:
-    """(S, J): whose covariances, in data units, the dtype cannot hold."""
+def beyond(params: GMMParams, units: Units, relative: Any) -> np.ndarray:
+    """(S, J): whose covariances, in data units, the dtype cannot hold; relative: as for `too_small`."""
     dtype = params.means.dtype
     own = np.asarray(params.covariances, np.float64)
     own = np.diagonal(own, axis1=-2, axis2=-1) if params.family.correlated else own
@@ -67,7 +67,7 @@ def beyond(params: GMMParams, units: Units) -> np.ndarray:
     limits = np.finfo(dtype)
     # What is 0 belongs to a component without rows.
     outside = (own > 0) & ((variances > limits.max) | (variances < limits.tiny))
-    return np.asarray(outside.any(axis=2) | too_small(units.reach, dtype)[:, None])
+    return np.asarray(outside.any(axis=2) | too_small(units.reach, dtype, relative)[:, None])
 
 
 def _outcome(state: EMState) -> Outcome:

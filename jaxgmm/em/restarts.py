@@ -197,10 +197,13 @@ def refused(status: Status, diagnoses: Sequence[Diagnosis]) -> FitError:
     return FitError("E307", found, "ask for fewer components, or drop what does not vary", status, diagnoses)
 
 
-def too_small(reach: Any, dtype: np.dtype) -> Any:
-    """Whether data that reach so far from their mean have a variance, but none that the `dtype` can hold."""
+def too_small(reach: Any, dtype: np.dtype, relative: Any) -> Any:
+    """Whether data that reach so far from their mean have a variance, but none that the `dtype` can hold.
+
+    relative: whether the floor under covariances is; an absolute one is there whatever the data are.
+    """
     with np.errstate(over="ignore", under="ignore"):
-        return (reach > 0) & (np.square(reach) < float(np.finfo(dtype).tiny))
+        return relative & (reach > 0) & (np.square(reach) < float(np.finfo(dtype).tiny))
 
 
 def beyond_precision(reach: float, dtype: np.dtype) -> FitError:
@@ -237,16 +240,17 @@ def summarise(
     since, found = lanes.floored[i][chosen], tuple[Diagnosis, ...]()
     if singular or (since >= 0).any() or (np.asarray(own.weights) == 0).any():
         found = diagnose(own, rows, inside, since=since, singular=singular)
+    small = too_small(rows.reach, rows.dtype, options.relative)
     if not np.isfinite(lanes.log_likelihood[i]):
         if status == Status.INTERRUPTED:
             _interrupt.check()
-        if too_small(rows.reach, rows.dtype):
+        if small:
             raise beyond_precision(rows.reach, rows.dtype)
         raise no_model(n_components, status, found)
     with np.errstate(over="ignore"):
         params = in_data_units(own, rows)
-    smallest = 0.0 if too_small(rows.reach, rows.dtype) else smallest_variance(params)
-    if not np.isfinite(params.covariances).all() or smallest < np.finfo(rows.dtype).tiny:
+    lowest = np.finfo(rows.dtype).tiny
+    if not np.isfinite(params.covariances).all() or small or smallest_variance(params) < lowest:
         raise beyond_precision(rows.reach, rows.dtype)
     # The rows have other units than the data, and so has the density of a covariance.
     units = 0.0 if inside.prior is None else change_of_units(inside.prior, own, rows.scale)

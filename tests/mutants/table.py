@@ -332,7 +332,7 @@ MUTANTS = (
     Mutant(
         "covariances that underflow are returned",
         "em/restarts.py",
-        " or smallest_variance(params) < np.finfo(rows.dtype).tiny",
+        " or smallest_variance(params) < lowest",
         "",
         (f"{STOPPING}::test_covariances_below_the_dtype_are_an_error",),
     ),
