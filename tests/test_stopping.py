@@ -151,7 +151,9 @@ def test_data_beyond_the_dtype_are_an_error(dtype):
         jaxgmm.fit(x.astype(dtype), K, key=0)
 
 
-@pytest.mark.parametrize(("tiny", "dtype"), [(1e-21, np.float32), (1e-158, np.float64)])
+@pytest.mark.parametrize(
+    ("tiny", "dtype"), [(4e-20, np.float32), (1e-21, np.float32), (5e-155, np.float64), (1e-158, np.float64)]
+)
 def test_covariances_below_the_dtype_are_an_error(small, family, tiny, dtype):
     """Squares that underflow end as an error with a cure, not as a model without variance."""
     x = (small.x * tiny).astype(dtype)
