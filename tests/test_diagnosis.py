@@ -130,7 +130,7 @@ def test_the_numbers_of_a_diagnosis(small):
             assert found.eigenvalue > 0.1
 
 
-@pytest.mark.parametrize("size", [1e99, 1e9, 1.0, 1e-30])
+@pytest.mark.parametrize("size", [1e99, 1e9, 1.0, 1e-30, 1e-320])
 def test_equal_rows_are_at_the_floor_whatever_rounding_makes_of_their_mean(size):
     x, weight = np.full((3, 2), 3.45584192 * size), np.array([0.7848364, 0.89547343, 2.44267722])
     alone, many = jaxgmm.fit(x, 1, key=0, sample_weight=weight), jaxgmm.fit_many([x], 1, key=0, sample_weight=[weight])

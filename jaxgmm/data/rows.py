@@ -152,7 +152,8 @@ def prepare_rows(x: np.ndarray, weight: np.ndarray) -> Rows:
 
 def feigned(value: np.ndarray, mean: np.ndarray) -> np.ndarray:
     """Where a value is so near the mean that its column may be constant, and only the rounding of the mean between."""
-    return np.abs(value - mean) <= 8.0 * np.finfo(np.float64).eps * np.abs(mean)
+    step = np.maximum(np.finfo(np.float64).eps * np.abs(mean), np.finfo(np.float64).smallest_subnormal)
+    return np.abs(value - mean) <= 8.0 * step
 
 
 def power_of_two(reach: Any, dtype: Any) -> Any:
