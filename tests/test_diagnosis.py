@@ -132,7 +132,7 @@ def test_the_numbers_of_a_diagnosis(small):
 
 @pytest.mark.parametrize("size", [1e99, 1e9, 1.0, 1e-30, 1e-320])
 def test_equal_rows_are_at_the_floor_whatever_rounding_makes_of_their_mean(size):
-    x, weight = np.full((3, 2), 3.45584192 * size), np.array([0.7848364, 0.89547343, 2.44267722])
+    x, weight = np.full((21, 2), 3.45584192 * size), np.tile([0.7848364, 0.89547343, 2.44267722], 7)
     alone, many = jaxgmm.fit(x, 1, key=0, sample_weight=weight), jaxgmm.fit_many([x], 1, key=0, sample_weight=[weight])
     for result in (alone, many.fits[0]):
         assert result.converged

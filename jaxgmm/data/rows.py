@@ -121,7 +121,8 @@ def prepare_rows(x: np.ndarray, weight: np.ndarray) -> Rows:
     # Rows of weight 0 may be of any size, and decide nothing.
     used, largest = weight > 0, np.zeros(x.shape[1])
     first = x[int(np.argmax(used))].astype(np.float64)
-    still = feigned(first, mean)
+    # Rounding may have moved the mean of a constant column.
+    still = np.ones(x.shape[1], bool)
     for start in range(0, len(x), _CHUNK):
         part, there = x[start : start + _CHUNK], used[start : start + _CHUNK, None]
         still &= np.all(part == first, axis=0, where=there)
@@ -148,12 +149,6 @@ def prepare_rows(x: np.ndarray, weight: np.ndarray) -> Rows:
         n_used=int(np.count_nonzero(weight)),
         weight_sum=total,
     )
-
-
-def feigned(value: np.ndarray, mean: np.ndarray) -> np.ndarray:
-    """Where a value is so near the mean that its column may be constant, and only the rounding of the mean between."""
-    step = np.maximum(np.finfo(np.float64).eps * np.abs(mean), np.finfo(np.float64).smallest_subnormal)
-    return np.abs(value - mean) <= 8.0 * step
 
 
 def power_of_two(reach: Any, dtype: Any) -> Any:
