@@ -77,10 +77,34 @@ def test_equal_centres_give_their_rows_to_the_first():
 
 @pytest.mark.usefixtures("wide")
 def test_a_centre_without_rows_stays():
-    centres = jnp.asarray([[0.0, 0.0], [9.0, 9.0]])
-    moved, shift = _kmeans.move(centres, jnp.asarray([[2.0, 0.0]]), jnp.asarray([[[2.0, 4.0], [0.0, 0.0]]]))
-    np.testing.assert_array_equal(moved, [[1.0, 2.0], [9.0, 9.0]])
-    assert shift == 5.0
+    for before, factor in ((np.inf, 1.0), (6.0, _kmeans.OVERSTEP)):
+        state = _kmeans.Lloyd(jnp.asarray([[0.0, 0.0], [9.0, 9.0]]), jnp.ones(2, bool), before)
+        mass, total = jnp.asarray([[2.0, 0.0]]), jnp.asarray([[[2.0, 4.0], [0.0, 0.0]]])
+        moved = _kmeans.move(state, mass, total, jnp.asarray(1e-3))
+        np.testing.assert_allclose(moved.centres, [[factor, 2.0 * factor], [9.0, 9.0]], rtol=1e-15)
+        assert moved.shift == 5.0
+
+
+@pytest.mark.usefixtures("wide")
+def test_stepping_beyond_the_means_lowers_the_inertia_and_saves_passes():
+    """Overlapping blobs, on which Lloyd's iteration creeps."""
+    x = blobs(3500, 3, K, 1.0)
+    rows = prepare_rows(x, np.ones(len(x)))
+    centred, weight, enough = rows.x, rows.weight, _kmeans.shortest_move(rows.x, rows.weight)
+    active, passes, ends = np.ones(K, bool), {True: 0, False: 0}, {True: [], False: []}
+    one = jax.jit(_kmeans.lloyd_step)
+    for plain in (True, False):
+        for seeds in np.asarray(_kmeans.kmeans_plus_plus(keys_of(8), rows.x, rows.weight, K)):
+            state, last = _kmeans.Lloyd(seeds, active, np.inf), np.inf
+            while state.shift > enough and passes[plain] < 1000:
+                # A last shift of infinity is that of a first pass, which never steps beyond.
+                state = one(centred, weight, enough, state._replace(shift=np.inf) if plain else state)
+                now = inertia(np.asarray(centred)[: len(x)], state.centres)
+                assert now <= last * (1 + 1e-12)
+                last, passes[plain] = now, passes[plain] + 1
+            ends[plain].append(last)
+    assert passes[False] < 0.75 * passes[True]
+    np.testing.assert_allclose(np.mean(ends[False]), np.mean(ends[True]), rtol=1e-3)
 
 
 @pytest.mark.usefixtures("wide")
@@ -205,15 +229,22 @@ def test_the_first_seeds_serve_fewer_components(shared_out, parts):
 
 @pytest.mark.usefixtures("wide")
 @pytest.mark.parametrize("parts", [False, True])
-def test_lloyd_agrees_with_scikit_learn_from_the_same_seeds(shared_out, parts):
+def test_lloyd_agrees_with_scikit_learn_from_the_same_seeds(shared_out, parts, monkeypatch):
+    """Without steps beyond the means, which scikit-learn does not take."""
     if parts:
         shared_out()
+    monkeypatch.setattr(_kmeans, "OVERSTEP", 1.0)
+    programs = (_kmeans._lloyd_in_slots, _kmeans._move)
+    for program in programs:
+        program.clear_cache()
     x = blobs(3500, 3, K, 1.0)
     seeds, ends, rows = k_means(x, keys_of(8))
     centred = (x - rows.offset) / rows.scale
     for lane, end in zip(seeds, ends[0], strict=True):
         theirs = KMeans(K, init=lane, n_init=1, algorithm="lloyd").fit(centred)
         np.testing.assert_allclose(end, theirs.cluster_centers_, rtol=1e-9, atol=1e-12)
+    for program in programs:
+        program.clear_cache()
 
 
 @pytest.mark.usefixtures("wide")

@@ -1,7 +1,8 @@
 """k-means++ seeds and Lloyd's iteration, on all cores of a CPU or batched on an accelerator.
 
-k-means++ (Arthur and Vassilvitskii 2007), greedy over a fixed number of trials; Lloyd's iteration (1982)
-until the centres move by less than a small part of the data's variance, as in scikit-learn's KMeans.
+k-means++ (Arthur and Vassilvitskii 2007), greedy over a fixed number of trials; Lloyd's iteration (1982),
+over-relaxed where it creeps, until the centres move by less than a small part of the data's variance, as in
+scikit-learn's KMeans.
 
 Both are passes over row blocks with little between them. A run over few rows is one program: on a CPU the runs go
 side by side, those of Lloyd's iteration in slots; an accelerator takes them as one batch. Where a pass is long enough
@@ -42,6 +43,9 @@ LLOYD_MAX_ITER = 100
 LLOYD_TOL = 1e-4
 # Passes that most runs need.
 TYPICAL_PASSES = 20
+# Where a pass leaves more than this part of |m − c|² of the one before, centres step beyond the means by this factor.
+CREEPING = 0.25
+OVERSTEP = 1.8
 
 # Closenesses (rows x centres) worth a call of their own, and the largest number of calls that share a pass.
 _PART_CELLS = 1 << 18
@@ -246,16 +250,6 @@ def lloyd_pass(
     return sum_over_blocks(block, (x, weight), size, span)
 
 
-def move(centres: Array, mass: Array, total: Array) -> tuple[Array, Array]:
-    """The means of the rows of each centre, and Σ |c' − c|²; a centre that lost its rows stays where it was.
-
-    mass (P, K), total (P, K, D): weights and weighted sums of the rows, in P parts.
-    """
-    mass, total = jnp.sum(mass, axis=0), jnp.sum(total, axis=0)
-    moved = jnp.where((mass > 0)[:, None], safe_divide(total, mass[:, None]), centres)
-    return moved, jnp.sum((moved - centres) ** 2)
-
-
 @jax.jit
 def shortest_move(x: Array, weight: Array) -> Array:
     """Σ |c' − c|² that ends Lloyd's iteration: a small part of the variance per feature."""
@@ -267,18 +261,35 @@ def shortest_move(x: Array, weight: Array) -> Array:
 
 
 class Lloyd(NamedTuple):
-    """Lloyd's iteration between two passes: centres (K, D), active (K), and shift, Σ |c' − c|² of the last."""
+    """Lloyd's iteration between two passes.
+
+    centres (K, D), active (K), and shift, Σ |m − c|² of the last pass: how far the centres were from the means of
+    their rows.
+    """
 
     centres: Any
     active: Any
     shift: Any
 
 
-def lloyd_step(x: Array, weight: Array, state: Lloyd, slots: int = 1) -> Lloyd:
+def move(state: Lloyd, mass: Array, total: Array, enough: Array) -> Lloyd:
+    """The centres at the means of their rows or, where they creep, beyond: the step after a pass.
+
+    With its rows held, the inertia of a centre c is a constant plus its mass times |c − m|², so that a step to
+    c + ω (m − c) lowers it for every 0 < ω < 2, as the passes that reassign rows do. A centre that lost its rows stays.
+    mass (P, K), total (P, K, D): weights and weighted sums of the rows, in P parts.
+    """
+    mass, total = jnp.sum(mass, axis=0), jnp.sum(total, axis=0)
+    step = jnp.where((mass > 0)[:, None], safe_divide(total, mass[:, None]) - state.centres, 0.0)
+    shift = jnp.sum(step**2)
+    creeping = (shift > CREEPING * state.shift) & (shift > enough)
+    return Lloyd(state.centres + jnp.where(creeping, OVERSTEP, 1.0) * step, state.active, shift)
+
+
+def lloyd_step(x: Array, weight: Array, enough: Array, state: Lloyd, slots: int = 1) -> Lloyd:
     """One pass, after which the centres move."""
     mass, total = lloyd_pass(x, weight, state.centres, state.active, slots=slots)
-    centres, shift = move(state.centres, mass[None], total[None])
-    return Lloyd(centres, state.active, shift)
+    return move(state, mass[None], total[None], enough)
 
 
 def lloyd_run(x: Array, weight: Array, centres: Array, active: Array, enough: Array) -> Array:
@@ -290,7 +301,7 @@ def lloyd_run(x: Array, weight: Array, centres: Array, active: Array, enough: Ar
 
     def body(carry: tuple[Lloyd, Array]) -> tuple[Lloyd, Array]:
         state, i = carry
-        return lloyd_step(x, weight, state), i + 1
+        return lloyd_step(x, weight, enough, state), i + 1
 
     start = Lloyd(centres, active, jnp.asarray(jnp.inf, x.dtype))
     end, _ = jax.lax.while_loop(keep_going, body, (start, jnp.zeros((), jnp.int32)))
@@ -300,7 +311,7 @@ def lloyd_run(x: Array, weight: Array, centres: Array, active: Array, enough: Ar
 @partial(hot_jit, static_argnames="slots")
 def _lloyd_in_slots(starts: Lloyd, n_runs: Array, x: Array, weight: Array, enough: Array, *, slots: int) -> Array:
     """The ends of the first `n_runs` of the starts, leading axis L."""
-    step = jax.vmap(partial(lloyd_step, x, weight, slots=slots))
+    step = jax.vmap(partial(lloyd_step, x, weight, enough, slots=slots))
     ends, _ = run_in_slots(
         starts,
         n_runs,
@@ -325,12 +336,13 @@ _move = jax.jit(move)
 
 def _lloyd_in_parts(x: Array, weight: Array, centres: Array, active: Array, enough: Array, parts: int) -> Array:
     limit = float(enough)
+    state = Lloyd(centres, active, np.asarray(np.inf, x.dtype))
     for _ in range(LLOYD_MAX_ITER):
-        call = partial(_lloyd_parts, x, weight, centres, active, parts=parts)
-        centres, shift = _move(centres, *_joined(side_by_side(call, for_each_call(np.arange(parts)))))
-        if not float(shift) > limit:
+        call = partial(_lloyd_parts, x, weight, state.centres, active, parts=parts)
+        state = _move(state, *_joined(side_by_side(call, for_each_call(np.arange(parts)))), enough)
+        if not float(state.shift) > limit:
             break
-    return centres
+    return state.centres
 
 
 def _lloyd_dealt_out(x: Array, weight: Array, centres: np.ndarray, masks: np.ndarray, enough: Array) -> Any:

@@ -387,10 +387,17 @@ MUTANTS = (
         (f"{KMEANS}::test_a_seed_is_the_candidate_that_leaves_least",),
     ),
     Mutant(
+        "centres step beyond the mirror of their place",
+        "init/_kmeans.py",
+        "OVERSTEP = 1.8",
+        "OVERSTEP = 2.4",
+        (f"{KMEANS}::test_stepping_beyond_the_means_lowers_the_inertia_and_saves_passes",),
+    ),
+    Mutant(
         "a centre that lost its rows goes to zero",
         "init/_kmeans.py",
-        "jnp.where((mass > 0)[:, None], safe_divide(total, mass[:, None]), centres)",
-        "safe_divide(total, mass[:, None])",
+        "jnp.where((mass > 0)[:, None], safe_divide(total, mass[:, None]) - state.centres, 0.0)",
+        "safe_divide(total, mass[:, None]) - state.centres",
         (f"{KMEANS}::test_a_centre_without_rows_stays",),
     ),
     Mutant(
