@@ -1,8 +1,8 @@
 """Gaussian mixture models by EM in JAX.
 
-Functions on pytrees: `fit`, `sweep`, `fit_many`, `fit_gradient`, `e_step`, `m_step`, `em_step`, `log_prob`,
-`responsibilities`, `predict`, `sample`. A scikit-learn drop-in: `GaussianMixture`. Files: `save`, `load`.
-Shell: ``jaxgmm --help``.
+Functions on pytrees: `fit`, `sweep`, `fit_many`, `fit_gradient`, `fit_stepwise`, `e_step`, `m_step`, `em_step`,
+`log_prob`, `responsibilities`, `predict`, `sample`. Rows in files: `scan_table`. A scikit-learn drop-in:
+`GaussianMixture`. Files: `save`, `load`. Shell: ``jaxgmm --help``.
 """
 
 from __future__ import annotations
@@ -18,6 +18,9 @@ _HOME = {
     "fit": "api",
     "sweep": "api",
     "fit_gradient": "gradient",
+    "fit_stepwise": "scale.stepwise",
+    "StepwiseResult": "scale.stepwise",
+    "scan_table": "data.scan",
     "CRITERIA": "api",
     "fit_many": "many",
     "ManyResult": "many",
@@ -121,6 +124,7 @@ if TYPE_CHECKING:
     )
     from jaxgmm.covariance import COVARIANCE_TYPES as COVARIANCE_TYPES
     from jaxgmm.criteria import aic as aic, bic as bic, icl as icl, n_parameters as n_parameters
+    from jaxgmm.data.scan import scan_table as scan_table
     from jaxgmm.em.loop import EMState as EMState, run_em as run_em
     from jaxgmm.em.result import FitResult as FitResult, SweepResult as SweepResult
     from jaxgmm.estimators import GaussianMixture as GaussianMixture
@@ -153,5 +157,6 @@ if TYPE_CHECKING:
     from jaxgmm.model import Model as Model
     from jaxgmm.params import GMMParams as GMMParams
     from jaxgmm.prior import Prior as Prior, default_prior as default_prior
+    from jaxgmm.scale.stepwise import StepwiseResult as StepwiseResult, fit_stepwise as fit_stepwise
     from jaxgmm.stats import SuffStats as SuffStats
     from jaxgmm.unconstrained import FreeParams as FreeParams, constrain as constrain, unconstrain as unconstrain

@@ -88,6 +88,15 @@ E124 An output that is no file
     The name is empty or that of a directory. Name a file in it.
 E125 An output that exists already
     Nothing is overwritten without being asked: name another file, or use `--force` (in Python `force=True`).
+E126 Checkpoints that are not wanted
+    The directory holds the state of an earlier run, and nothing was said about it. `--resume auto` goes on from it;
+    another directory begins anew.
+E127 No processes to join
+    `--distributed auto` looks for a launcher: SLURM, MPI, or `jaxgmm launch`. Without one, say where process 0 listens,
+    how many processes there are and which of them this is.
+E128 Rows that cannot be shared out
+    Several processes share the rows by their numbers, and how many there are is not known before they are read. Convert
+    the data to `.npy` or Parquet, or let them be kept decoded.
 E130 No such column
     A column is named by its name in the header or its number from 0, and the data have none of this name. The nearest
     name is suggested. A model looks for the columns that it was fitted on.
@@ -136,6 +145,9 @@ E153 A penalty that cannot be used
 E154 An optimiser that cannot be used
     The optimiser of `fit_gradient` raised an error, which the message repeats, or returned updates or a state of
     another structure than it was given. Give a gradient transformation of optax that takes any tree of arrays.
+E155 Weights beside a source
+    A source of rows gives the weights with them: `scan_table(..., weight_column=...)`. An array of rows takes
+    `sample_weight`.
 E201 Not numbers
     The data contain text, dates or objects where numbers are needed. Drop such columns or encode them first.
 E202 Complex numbers
@@ -205,6 +217,15 @@ E245 Negative responsibilities
 E246 A component without rows
     No row belongs to a component of the start that is made from labels, responsibilities or means. Leave the
     component out, or move it into the data.
+E250 Rows that can be read only once
+    EM goes over its data again and again, and an iterator or a generator is used up after the first time. Give a list
+    of arrays, or an object whose `__iter__` begins anew each time.
+E251 Files or arrays with other columns than the first
+    All parts of one data set have the same columns in the same order, and the same names where they have names. The
+    message says which part differs, and in what.
+E252 Data that changed during the fit
+    A file vanished, became shorter or was written to, or a source gave other rows than in the first pass. Leave the
+    data as they are while they are in use, and fit again.
 E301 No start gave a usable model
     Every restart ended without a finite likelihood: mostly because a covariance is singular at the very start, with
     `reg_covar` 0 and constant or repeated columns or few distinct rows. Raise `reg_covar`, use fewer components or a
@@ -274,6 +295,11 @@ E432 A model file that was changed
     Its digest is not that of its content: something altered it after it was written. Copy or save it again.
 E433 A model file from a newer version
     Upgrade: `pip install --upgrade jaxgmm`.
+E434 Checkpoints that cannot be read
+    All checkpoints in the directory are damaged. Remove them and begin again.
+E435 A checkpoint of another run
+    The data or an option are not those of the run that made the checkpoint; the message names the difference. Give the
+    same again, or another directory.
 E440 A file that cannot be written
     The disk is full, or the place does not allow it. What was there before is unchanged. Free some space or choose
     another place.
@@ -300,6 +326,9 @@ E903 Interrupted
 E904 A fit that `--strict` does not accept
     Everything is written and printed, but a fit has not converged, was stopped early, or is degenerate, as the warning
     before it says. The shell exits with 4.
+E905 A process of the run is lost
+    Of several processes that work on one fit, one has died or cannot be reached. The others save their state and exit
+    with 75; the same command with `--resume auto` goes on, also with another number of processes.
 W101 Compiled programs are not kept
     The directory named by JAXGMM_CACHE_DIR cannot be used. Results are the same; every run compiles anew.
 W201 Column names on one side only
@@ -330,6 +359,12 @@ W308 A floor that is not small
 W309 Interrupted, and kept
     The first Ctrl-C or SIGTERM ends a fit and keeps the best state so far, the second ends the process at once. Go on
     from what was written with `--init-from`.
+W310 No new checkpoint
+    The directory of the checkpoints cannot be written to, for example because the disk is full. The fit goes on, and
+    the last checkpoint is whole; it is tried again after the usual time.
+W311 Something in the way
+    `jaxgmm doctor` found a variable or a missing package that is likely to stop or to slow down a run. The message says
+    what, and what to do.
 W901 A warning of a library
     Passed on as it is, without a line of somebody's source.
 """

@@ -12,7 +12,26 @@ from typing import IO
 
 from jaxgmm._status import DataError
 
+CACHE_VARIABLE = "JAXGMM_CACHE_DIR"
 _OPEN_FILES = "/proc/self/fd"
+
+
+def cache_folder(name: str) -> str | None:
+    """A directory for what can be made again: in $JAXGMM_CACHE_DIR, else in ``jaxgmm`` in the user's cache directory.
+
+    Made if it is not there. None where that is ``off`` or empty; where it cannot be written to, an `OSError`.
+    """
+    named = os.environ.get(CACHE_VARIABLE)
+    if named in ("", "off"):
+        return None
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    # A relative path is to be ignored, says the XDG specification.
+    base = base if os.path.isabs(base) else os.path.expanduser("~/.cache")
+    folder = os.path.join(named or os.path.join(base, "jaxgmm"), name)
+    os.makedirs(folder, mode=0o700, exist_ok=True)
+    if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+        raise PermissionError(None, "not writable")
+    return folder
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import platform
+from collections.abc import Iterable
 from importlib import metadata
 from typing import Any
 
@@ -58,12 +59,17 @@ def fingerprint(x: np.ndarray) -> str:
     x = np.asarray(x)
     if x.dtype.hasobject:
         raise DataError("E201", f"an array of {x.dtype} has no fingerprint", "convert it to numbers first")
-    dtype = x.dtype.newbyteorder("<")
-    digest = hashlib.sha256(f"{x.shape} {dtype.descr}".encode())
     rows = np.atleast_1d(x)
     step = max(1, _CHUNK_BYTES * len(rows) // max(x.nbytes, 1))
-    for start in range(0, len(rows), step):
-        digest.update(np.ascontiguousarray(rows[start : start + step], dtype=dtype).tobytes())
+    return fingerprint_of_pieces(x.shape, x.dtype, (rows[i : i + step] for i in range(0, len(rows), step)))
+
+
+def fingerprint_of_pieces(shape: tuple[int, ...], dtype: np.dtype, pieces: Iterable[np.ndarray]) -> str:
+    """The `fingerprint` of an array that is given in pieces of neighbouring rows."""
+    little = np.dtype(dtype).newbyteorder("<")
+    digest = hashlib.sha256(f"{shape} {little.descr}".encode())
+    for piece in pieces:
+        digest.update(np.ascontiguousarray(piece, dtype=little).data)
     return digest.hexdigest()
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -24,6 +26,14 @@ from jaxgmm.init import get_start
 from jaxgmm.kernels import check_kernel
 from jaxgmm.params import GMMParams, check_params
 from jaxgmm.prior import Prior, prior_for
+from jaxgmm.scale.checkpoint import EVERY, Checkpoints, describe
+from jaxgmm.scale.choose import as_source, in_memory, to_stream
+from jaxgmm.scale.processes import group
+from jaxgmm.scale.stream import Stream, open_stream
+
+RESUME = ("never", "auto")
+# Arguments that may be others when a run goes on.
+_NOT_FACTS = ("x", "sample_weight", "checkpoint", "checkpoint_every", "resume")
 
 CRITERIA = ("bic", "aic", "icl", "silhouette")
 
@@ -77,6 +87,10 @@ def fit(
     kernel: str = "auto",
     keep_restarts: int | None = None,
     degenerate: str = "keep",
+    batch_size: int | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    checkpoint_every: float = EVERY,
+    resume: str = "never",
 ) -> FitResult:
     """Fit a Gaussian mixture by EM and return the best of `n_restarts` independent starts.
 
@@ -98,7 +112,15 @@ def fit(
     changes over when it no longer does. keep_restarts: after a short run only so many restarts go on, the others end as
     DROPPED; None: all. degenerate: what to do about components that lost their rows or rest on hardly anything:
     ``"keep"`` them with a diagnosis, ``"drop"`` them, ``"revive"`` them where another component covers most scatter, or
-    ``"raise"`` a `FitError`.
+    ``"raise"`` a `FitError`. batch_size: rows at a time of a stream: see below; None where they fit into memory.
+    checkpoint: a directory in which a stream keeps its state every `checkpoint_every` seconds; with ``resume="auto"``
+    the same call goes on from what is there.
+
+    x may also be a memory map, a data set of HDF5 or zarr, a list (or anything that can be gone through again and
+    again) of arrays, or what `scan_table` returns for files. What takes more than half of the free memory, or is fitted
+    with a `batch_size`, is streamed: each pass reads the rows batch after batch and keeps only statistics, one pass for
+    an iteration of all restarts. The result is the same as in memory; starts come from a random sample of 65,536 rows
+    where there are more.
 
     Returns a `FitResult`; look at ``converged``, ``message`` and ``best_share``. Raises `DataError` or
     `UsageError` for input that cannot be used and `FitError` when no start gave a finite model.
@@ -108,10 +130,11 @@ def fit(
     >>> result.converged, np.sort(result.params.means[:, 0]).round(3).tolist()
     (True, [-5.0, 5.0])
     """
+    given = dict(locals())
     n_components = check_count(n_components, "n_components")
     family = get_family(covariance_type).name
     outcome = _fit_cells(
-        checked_rows(x, n_components, sample_weight),
+        *prepared(given, n_components),
         [n_components],
         [family],
         key=key,
@@ -135,6 +158,7 @@ def fit(
 
 def _fit_cells(
     rows: Rows,
+    stream: Stream | None,
     counts: Sequence[int],
     families: Sequence[str],
     *,
@@ -170,6 +194,9 @@ def _fit_cells(
             keep_restarts=None if keep_restarts is None else check_count(keep_restarts, "keep_restarts"),
             degenerate=check_choice(degenerate, "degenerate", DEGENERATE),
         )
+        if stream is not None:
+            run = partial(stream.run, kernel=method.kernel, accelerate=method.accelerate)
+            method = dataclasses.replace(method, run=run)
         for family in families:
             found = fit_rows(
                 rows,
@@ -182,6 +209,39 @@ def _fit_cells(
             )
             cells |= {(family, n): found[n] for n in counts}
     return cells
+
+
+def prepared(given: dict[str, Any], n_components: int) -> tuple[Rows, Stream | None]:
+    """Data and weights checked, and prepared for the device: all rows, or a sample of them and the stream of all.
+
+    given: the arguments of `fit` or `sweep`. n_components: the largest.
+    """
+    x, sample_weight, batch_size, key = (given[name] for name in ("x", "sample_weight", "batch_size", "key"))
+    folder, resume = given["checkpoint"], check_choice(given["resume"], "resume", RESUME)
+    source = to_stream(x, sample_weight, batch_size, asked=folder is not None)
+    hold = source is None and (len(jax.local_devices()) > 1 or group().count > 1)
+    if hold:
+        # Several devices share the rows, which fit and so stay on them.
+        source = to_stream(x, sample_weight, batch_size, asked=True)
+    if source is None:
+        own = as_source(x)
+        if own is not None:
+            x, sample_weight = in_memory(own)
+        return checked_rows(x, n_components, sample_weight), None
+    with precision_context(source.dtype):
+        seed = 0 if key is None else int(np.asarray(jax.random.key_data(check_key(key, "fit"))).ravel()[-1])
+        rows, stream = open_stream(source, batch_size, seed, hold=hold)
+        check_rows_for(n_components, np.asarray(rows.weight))
+    if folder is not None:
+        facts = {"rows": stream.n_samples, "columns": rows.n_features, "dtype": str(rows.dtype)}
+        facts["digest of the data"] = stream.digest
+        facts |= {name: describe(value) for name, value in given.items() if name not in _NOT_FACTS}
+        cut = [stream.batch_size, stream.members.count]
+        kept = Checkpoints(
+            folder, given["checkpoint_every"], facts, cut, resume=resume == "auto", members=stream.members
+        )
+        stream = dataclasses.replace(stream, checkpoints=kept)
+    return rows, stream
 
 
 def checked_rows(x: Any, n_components: int, sample_weight: Any) -> Rows:
@@ -225,6 +285,10 @@ def sweep(
     kernel: str = "auto",
     keep_restarts: int | None = None,
     degenerate: str = "keep",
+    batch_size: int | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    checkpoint_every: float = EVERY,
+    resume: str = "never",
 ) -> SweepResult:
     """Fit every component count and covariance type, and choose by a criterion.
 
@@ -240,6 +304,7 @@ def sweep(
     >>> sweep(x, range(1, 4), covariance_types="diag", key=0).best.n_components
     2
     """
+    given = dict(locals())
     counts = _check_candidates(candidates)
     types: list[Any] = list(covariance_types) if isinstance(covariance_types, (list, tuple)) else [covariance_types]
     families = list(dict.fromkeys(get_family(name).name for name in types))
@@ -253,8 +318,14 @@ def sweep(
             "a sweep needs a start method by name: one set of starting parameters fits one count only",
             "for example init='kmeans'",
         )
+    rows, stream = prepared(given | {"candidates": counts}, max(counts))
+    kept = stream is None or stream.held is not None
+    if criterion == "silhouette" and (not kept or as_source(x) is not None):
+        found = "a silhouette compares every row with all others, which a stream cannot"
+        raise UsageError("E111", found, "choose bic, aic or icl")
     outcomes = _fit_cells(
-        checked_rows(x, max(counts), sample_weight),
+        rows,
+        stream,
         counts,
         families,
         key=key,

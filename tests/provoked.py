@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from unittest import mock
 
@@ -26,9 +26,10 @@ from jaxgmm import (
 )
 from jaxgmm._interrupt import Wish
 from jaxgmm._status import marked
-from jaxgmm.cli import app, fitting, info
+from jaxgmm.cli import app, fitting, info, surroundings
 from jaxgmm.cli.output import Console
 from jaxgmm.data import make_mixture, read_table, sources
+from jaxgmm.scale import checkpoint
 from tests.helpers import D, K, N, rewrite
 
 X = np.random.default_rng(0).normal(size=(N, D))
@@ -92,6 +93,8 @@ def make_files() -> None:
     Path("lone.csv").write_text("a,g\n1,lone\n2,alone\n")
     Path("old.mat").write_bytes(b"")
     Path("directory.npz").mkdir()
+    Path("kept").mkdir()
+    Path("kept", "checkpoint-00000001.npz").write_bytes(b"PK")
     identity = np.tile(np.eye(D), (K, 1, 1))
     for name, weights, means in (
         ("good", ONES / K, X[:K]),
@@ -139,6 +142,7 @@ SHELL = {
     "E123": (FIT + "-o nowhere/a.npz", "nowhere"),
     "E124": (FIT + "-o directory.npz", "directory.npz"),
     "E125": (FIT + "-o good.npz", "good.npz"),
+    "E126": (FIT + "--seed 0 --checkpoint kept", "kept"),
     "E130": (FIT + "--columns colour", "'colour'"),
     "E131": (FIT + "--columns 0,0", "'x0'"),
     "E132": (FIT + "--drop 0-2", "points.npy"),
@@ -167,6 +171,7 @@ SHELL = {
     "E431": ("summary unsound.npz", "1.2"),
     "E432": ("summary touched.npz", "touched.npz"),
     "E433": ("summary newer.npz", "99"),
+    "E434": (FIT + "--seed 0 --checkpoint kept --resume auto", "kept"),
     "E501": ("run toml.toml", "line 1"),
     "E502": ("run section.toml", "[fitt]"),
     "E503": ("run twice.toml", "fit and sweep"),
@@ -195,6 +200,8 @@ SCENES: dict[str, tuple[str, str, Callable[[pytest.MonkeyPatch], None]]] = {
     "E902": ("doctor", "memory", lambda patch: command(patch, MemoryError())),
     "E903": ("doctor", "interrupted", lambda patch: command(patch, KeyboardInterrupt())),
     "W101": ("errors", "points.npy", lambda patch: cache_in_a_file(patch)),
+    "W310": (FIT + "--seed 0 --checkpoint room --checkpoint-every 0", "No space", lambda patch: full_room(patch)),
+    "W311": ("doctor", "NVIDIA", lambda patch: patch.setattr(surroundings, "has_gpu", lambda: True)),
     "W901": ("errors", "by design", lambda patch: command(patch, None)),
 }
 
@@ -217,6 +224,13 @@ def cache_in_a_file(patch):
         patch.delenv(name)
     patch.setenv("JAXGMM_CACHE_DIR", "points.npy")
     patch.delitem(sys.modules, "jax")
+
+
+def full_room(patch):
+    def replacing(path):
+        raise jaxgmm.DataError("E440", f"{path} cannot be written (No space left on device)", "free some space")
+
+    patch.setattr(checkpoint, "replacing", replacing)
 
 
 def command(patch, error):
@@ -251,6 +265,7 @@ CALLS: dict[str, tuple[Callable[[], object], str]] = {
     "E151": (lambda: fit(X, 2, key=0, prior="weak"), "weak"),
     "E153": (lambda: jaxgmm.fit_gradient(X, 2, key=0, penalty=lambda params: params.means), f"(2, {D})"),
     "E154": (lambda: jaxgmm.fit_gradient(X, 2, key=0, optimizer=Broken()), "division by zero"),
+    "E155": (lambda: fit([X], K, key=0, sample_weight=np.ones(N)), "source"),
     "E201": (lambda: fit([["a"]], 1), "'a'"),
     "E202": (lambda: fit(X + 1j, K, key=0), "x is complex"),
     "E203": (lambda: fit(changed(X, np.inf), K, key=0), "infinity at row 7, column 0"),
@@ -281,17 +296,37 @@ CALLS: dict[str, tuple[Callable[[], object], str]] = {
     "E244": (lambda: Model(params=io.load("good.npz").params, scale=[1.0, -2.0, 1.0]), "-2"),
     "E245": (lambda: jaxgmm.params_from_responsibilities([[0.0]], [[-0.5]]), "-0.5"),
     "E246": (lambda: jaxgmm.params_from_means(X, [X[0], np.full(D, 1e3)]), "mean 1"),
+    "E250": (lambda: fit((X for _ in range(2)), K, key=0), "generator"),
+    "E251": (lambda: fit([X, X[:, :2]], K, key=0), "2 columns"),
+    "E252": (lambda: fit(Shrinking(), K, key=0, batch_size=N), "in all at first"),
     "E301": (lambda: fit(np.ones((N, D)), K, key=0, reg_covar=0.0), "3 components"),
     "E302": (lambda: fit(X * 1e200, K, key=0, max_iter=1), "float64"),
     "E303": (lambda: GaussianMixture(K, reg_covar=0, random_state=0).fit(np.ones((N, D))), "ill-defined"),
     "W201": (lambda: fitted_on("a", "b", "c").predict(X), "feature names"),
     "E152": (lambda: orphaned(), str(os.getpid())),
     "E413": (lambda: bomb(), "bomb.npz"),
+    "E435": (lambda: other_run(), "tol was 1e-08 and is 0.1"),
     "E307": (lambda: fit(np.repeat(X[:2], 9, axis=0), 2, key=0, degenerate="raise"), "9 rows, 1 of them distinct"),
     "W307": (lambda: diagnosed(), "component 2"),
     "W309": (lambda: stopped(), "good.npz"),
     "W308": (lambda: GaussianMixture(reg_covar=1.0, random_state=0).fit(X), "reg_covar=1"),
 }
+
+
+class Shrinking:
+    """Rows of which there are fewer each time."""
+
+    length = N
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        self.length -= 1
+        yield X[: self.length]
+
+
+def other_run():
+    """A fit that is to go on from the checkpoint of one with other options."""
+    for tol in (1e-8, 0.1):
+        fit(X, K, key=0, tol=tol, max_iter=1, checkpoint="other", resume="auto")
 
 
 def fitted_on(*names):

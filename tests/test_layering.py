@@ -28,6 +28,8 @@ LAYERS = {
     "_options": 0,
     "_compile": 0,
     "_files": 0,
+    "_memory": 0,
+    "_progress": 0,
     "_fork": 0,
     "_interrupt": 0,
     "_parallel": 0,
@@ -59,6 +61,7 @@ LAYERS = {
     "io": 4,
     "model": 4,
     "interop": 4,
+    "scale": 4,
     # 5 surfaces
     "compare": 5,
     "api": 5,

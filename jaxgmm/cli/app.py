@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
 from typing import Any, NoReturn
 
@@ -15,7 +17,7 @@ from jaxgmm._interrupt import Interrupted
 from jaxgmm._signals import EXIT_BASE, answered_by
 from jaxgmm._status import JaxgmmError, UsageError
 from jaxgmm.cli import cache, config, output, parser, rules
-from jaxgmm.cli.options import RUN, Command
+from jaxgmm.cli.options import LAUNCH, RUN, Command
 from jaxgmm.cli.output import Console
 from jaxgmm.cli.parser import HelpRequested, Settings
 
@@ -47,7 +49,16 @@ def run_process(early: Sequence[int]) -> int:
     with answered_by(end):
         for number in early:
             end(number)
-        return _run(words, console)
+        code = _run(words, console)
+    if code and _has_peers():
+        # A regular exit would wait for the other processes.
+        os._exit(code)
+    return code
+
+
+def _has_peers() -> bool:
+    processes = sys.modules.get("jaxgmm.scale.processes")
+    return processes is not None and bool(processes.group().count > 1)
 
 
 def _occupy_closed_streams() -> None:
@@ -78,7 +89,8 @@ def _told(words: list[str], console: Console) -> int:
     except Interrupted as error:
         return console.interrupted(error)
     except JaxgmmError as error:
-        return console.error(error.code, error.found, error.help, CATALOGUE[error.code].group.exit_code)
+        usual = CATALOGUE[error.code].group.exit_code
+        return console.error(error.code, error.found, error.help, getattr(error, "exit_code", usual))
     except KeyboardInterrupt:
         return _interrupted(console, INTERRUPTED)
     except BrokenPipeError:
@@ -109,16 +121,29 @@ def _done(words: list[str], console: Console) -> int:
         from importlib.metadata import version
 
         raise HelpRequested(f"jaxgmm {version('jaxgmm')}\n")
+    if words[0] == LAUNCH.name:
+        return _launched(words[1:])
     command, given = _given(words)
     console.json, console.quiet = given.get("json", False), given.get("quiet", False)
     console.strict = given.get("strict", False)
     settings = rules.settle(command, given)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _shown_notes(console):
         _show_warnings(console)
         complaint = cache.keep_programs()
         if complaint:
             console.warn("W101", complaint, "name a directory that you can write, or off")
         return _function(command)(settings, console) or console.close()
+
+
+def _launched(words: list[str]) -> int:
+    """``launch -n N -- COMMAND ...``: what stands behind the two hyphens is no business of this one's parser."""
+    from jaxgmm.cli.launch import launch
+
+    cut = words.index("--") if "--" in words else len(words)
+    given = parser.parse(LAUNCH, words[:cut])
+    if given.get("n_processes") is None:
+        raise UsageError("E106", "how many processes?", f"for example: {LAUNCH.examples[0]}")
+    return launch(given["n_processes"], words[cut + 1 :])
 
 
 def _given(words: list[str]) -> tuple[Command, Settings]:
@@ -160,6 +185,34 @@ def _show_warnings(console: Console) -> None:
     warnings.showwarning = show
     # A program that cannot be kept, or read again, is compiled: nothing is lost but time.
     warnings.filterwarnings("ignore", message="Error (reading|writing) persistent compilation cache")
+
+
+class _Notes(logging.Handler):
+    """What the library says aloud, as the shell says it."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__()
+        self._console = console
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """A note, or a warning where the record has a code."""
+        code = getattr(record, "code", "")
+        if code:
+            self._console.warn(code, record.getMessage(), getattr(record, "cure", ""))
+        else:
+            self._console.note(record.getMessage())
+
+
+@contextlib.contextmanager
+def _shown_notes(console: Console) -> Iterator[None]:
+    logger, handler = logging.getLogger("jaxgmm"), _Notes(console)
+    before, logger.propagate = logger.propagate, False
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.propagate = before
 
 
 def _unexpected(error: Exception, console: Console) -> int:

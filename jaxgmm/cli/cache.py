@@ -13,7 +13,8 @@ import os
 import platform
 import sys
 
-VARIABLE = "JAXGMM_CACHE_DIR"
+from jaxgmm._files import CACHE_VARIABLE as VARIABLE, cache_folder
+
 # What the directory may hold, a few thousand programs; trimmed to half of it, so that trimming is rare.
 MAX_BYTES = 1 << 28
 
@@ -34,11 +35,9 @@ def keep_programs() -> str | None:
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
     if "JAX_COMPILATION_CACHE_DIR" in os.environ:
         return None
-    folder = os.path.join(named or _default_folder(), f"xla-{_machine()}")
     try:
-        os.makedirs(folder, mode=0o700, exist_ok=True)
-        if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
-            raise PermissionError(None, "not writable")
+        folder = cache_folder(f"xla-{_machine()}")
+        assert folder is not None
         trim(folder, MAX_BYTES)
     except OSError as error:
         return named and f"{VARIABLE}={named} cannot be used ({error.strerror}); compiled programs are not kept"
@@ -60,12 +59,6 @@ def trim(folder: str, max_bytes: int) -> None:
         total -= stat.st_size
         if total <= max_bytes // 2:
             return
-
-
-def _default_folder() -> str:
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    # A relative path is to be ignored, says the XDG specification.
-    return os.path.join(base if os.path.isabs(base) else os.path.expanduser("~/.cache"), "jaxgmm")
 
 
 def _machine() -> str:

@@ -10,13 +10,13 @@ import numpy as np
 
 from jaxgmm import api, io, report
 from jaxgmm._interrupt import Wish, heeding_signals
-from jaxgmm._provenance import fingerprint
-from jaxgmm._status import FitError, Status, cause, cure
-from jaxgmm.cli import inputs
+from jaxgmm._status import FitError, Status, UsageError, cause, cure
+from jaxgmm.cli import inputs, joining, progress
 from jaxgmm.cli.comparing import compare
 from jaxgmm.cli.output import Console
 from jaxgmm.cli.parser import Settings
 from jaxgmm.data import Table
+from jaxgmm.data.batches import is_source
 from jaxgmm.em.result import FitResult, SweepResult
 from jaxgmm.functional import silhouette
 from jaxgmm.model import Model
@@ -24,13 +24,15 @@ from jaxgmm.model import Model
 
 def fit(settings: Settings, console: Console) -> int:
     """Fit one mixture, write it and print its summary; 0, or the exit code of an interruption."""
+    joining.join(settings, console)
     start = io.load(settings["init_from"]) if settings["init_from"] else None
     table = inputs.rows_for(start, settings) if start else inputs.rows(settings)
     n_components = settings["n_components"] or (start.n_components if start else 0)
     covariance_type = settings["covariance_type"] or (start.covariance_type if start else "full")
     seed = inputs.start_seed(settings, console)
     scaled = inputs.scaled(table.x, settings, start)
-    with heeding_signals(console.interrupted) as wish:
+    with heeding_signals(console.interrupted) as wish, progress.shown(console):
+        _refuse_silhouette(table, settings)
         _announce(console, table, scaled.z, f"{n_components} component{'s' * (n_components != 1)}")
         arguments = inputs.fit_arguments(settings, table, seed) | ({"init": start.params} if start else {})
         try:
@@ -54,11 +56,12 @@ def fit(settings: Settings, console: Console) -> int:
 
 def sweep(settings: Settings, console: Console) -> int:
     """Fit all candidates, print their table, write the winner and print its summary; returns what `fit` does."""
+    joining.join(settings, console)
     seed = inputs.start_seed(settings, console)
     table = inputs.rows(settings)
     scaled = inputs.scaled(table.x, settings)
     counts, types = settings["candidates"], settings["covariance_type"]
-    with heeding_signals(console.interrupted) as wish:
+    with heeding_signals(console.interrupted) as wish, progress.shown(console):
         _announce(console, table, scaled.z, f"{len(counts) * len(types)} candidates")
         result = api.sweep(
             scaled.z,
@@ -141,9 +144,21 @@ def in_data_units(result: SweepResult, scale: Any) -> SweepResult:
     return dataclasses.replace(result, fits=fits, values=values)
 
 
-def _announce(console: Console, table: Table, z: np.ndarray, what: str) -> None:
+def _refuse_silhouette(table: Table, settings: Settings) -> None:
+    """A silhouette needs all rows in memory."""
+    if settings["criterion"] == "silhouette" and is_source(table.x):
+        found = "a silhouette compares every row with all others, which a stream cannot"
+        raise UsageError("E111", found, "use --criterion bic")
+
+
+def _announce(console: Console, table: Table, z: Any, what: str) -> None:
     names = ", ".join(table.columns[:6]) + (", ..." if len(table.columns) > 6 else "")
-    console.note(f"{table.source}: {len(z)} rows x {z.shape[1]} columns ({names}), {z.dtype}; fitting {what}")
+    streamed = is_source(z)
+    n_rows = z.n_samples if streamed else len(z)
+    console.note(
+        f"{table.source}: {'' if n_rows is None else f'{n_rows} rows x '}{len(table.columns)} columns ({names}), "
+        f"{z.dtype}{', streamed' * streamed}; fitting {what}"
+    )
 
 
 def _finish(
@@ -156,9 +171,10 @@ def _finish(
         shift=scaled.shift,
         scale=scaled.scale,
         seed=seed,
-        fingerprint=fingerprint(table.x),
+        fingerprint=inputs.fingerprint_of(table),
     )
-    io.save(settings["output"], model, force=settings["force"])
+    if joining.writes():
+        io.save(settings["output"], model, force=settings["force"])
     console.result(report.summary_text(model, settings["output"]))
     warn_of_status(model, console)
     return model

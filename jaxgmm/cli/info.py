@@ -8,8 +8,10 @@ import time
 
 import numpy as np
 
+from jaxgmm._memory import free_device_memory, free_memory
 from jaxgmm._provenance import device, versions
 from jaxgmm._status import FitError, Status
+from jaxgmm.cli import surroundings
 from jaxgmm.cli.output import Console
 from jaxgmm.cli.parser import Settings
 from jaxgmm.functional import em_step
@@ -18,6 +20,7 @@ from jaxgmm.params import GMMParams
 # Package -> what it is for; none is needed by the core.
 _EXTRAS = {
     "scipy": "reading .mat files",
+    "pyarrow": "reading Parquet and Feather files",
     "scikit-learn": "to_sklearn, and its own estimators beside ours",
     "matplotlib": "plots",
 }
@@ -33,6 +36,11 @@ def doctor(settings: Settings, console: Console) -> None:
     kept = os.environ.get("JAX_COMPILATION_CACHE_DIR")
     lines = [f"{name:<14}{version}" for name, version in found.items()]
     lines.append(f"{'device':<14}{where['count']} x {where['kind']} ({where['platform']}), {os.cpu_count()} CPU cores")
+    free, cluster = _memory(), surroundings.cluster()
+    lines.append(f"{'memory':<14}" + ", ".join(f"{size / 1e9:.3g} GB free on the {on}" for on, size in free.items()))
+    lines.append(f"{'cluster':<14}{cluster.text()}")
+    for found_out, cure in surroundings.complaints(where["platform"]):
+        console.warn("W311", found_out, cure)
     lines += [
         f"{name:<14}{version or f'not installed: pip install {name}'} ({_EXTRAS[name]})"
         for name, version in extras.items()
@@ -57,12 +65,24 @@ def doctor(settings: Settings, console: Console) -> None:
             "command": "doctor",
             "versions": found,
             "device": where,
+            "free_memory": free,
+            "cluster": cluster.as_dict(),
             "extras": extras,
             "x64": x64,
             "cache": kept,
             "self_check": {"ok": sound, "seconds": seconds, "errors": errors},
         }
     )
+
+
+def _memory() -> dict[str, int]:
+    """Free bytes of the machine, and of an accelerator."""
+    import jax
+
+    known = {"machine": free_memory()}
+    if jax.devices()[0].platform != "cpu":
+        known["device"] = free_device_memory()
+    return {on: size for on, size in known.items() if size is not None}
 
 
 def _known_answer(dtype: str) -> float:

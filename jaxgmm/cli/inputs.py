@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,26 +11,33 @@ import numpy as np
 
 from jaxgmm import io
 from jaxgmm._checks import check_data
-from jaxgmm._status import UsageError
+from jaxgmm._provenance import fingerprint, fingerprint_of_pieces
+from jaxgmm._status import DataError, UsageError
 from jaxgmm.cli.options import MAX_SEED
 from jaxgmm.cli.output import Console
 from jaxgmm.cli.parser import Settings
-from jaxgmm.data import GENERATORS, Table, read_table, standardize
+from jaxgmm.data import GENERATORS, Table, read_table, scan_table, standardize
+from jaxgmm.data.batches import Batch, Rescaled, Source, ahead, batches, is_source
+from jaxgmm.data.scan import is_arrow, is_many
+from jaxgmm.data.survey import check_finite, survey
 from jaxgmm.model import Model
+from jaxgmm.scale.choose import in_memory, to_stream, too_large_file
+from jaxgmm.scale.stream import BATCH_BYTES
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Scaled:
     """Rows ready to fit: z = (x - shift) / scale in the type to compute in; None for no rescaling."""
 
-    z: np.ndarray
+    z: Any
     shift: Any = None
     scale: Any = None
 
 
 # Settings that the library's functions take under the same names, where a command has them.
 _ARGUMENTS = ["n_restarts", "init", "tol", "tol_kind", "reg_covar", "reg_kind", "max_iter", "accelerate", "prior"]
-_ARGUMENTS += ["degenerate", "kernel", "keep_restarts"]
+_ARGUMENTS += ["degenerate", "kernel", "keep_restarts", "batch_size"]
+_ARGUMENTS += ["checkpoint", "checkpoint_every", "resume"]
 
 
 def fit_arguments(settings: Settings, table: Table, seed: int | None) -> dict[str, Any]:
@@ -56,9 +63,13 @@ def seed_of(settings: Settings, console: Console) -> int:
 
 
 def rows(settings: Settings) -> Table:
-    """The rows to fit, finite and of a floating type, from the file or the generator that the settings name."""
+    """The rows to fit from the file or the generator that the settings name; see `_read`.
+
+    In memory they are finite and of a floating type; of a source, the first pass will tell.
+    """
     table = _generated(settings) if settings.get("generate") else _read(settings, settings["columns"])
-    check_data(table.x, name=table.source)
+    if not is_source(table.x):
+        check_data(table.x, name=table.source)
     return table
 
 
@@ -70,14 +81,41 @@ def rows_for(model: Model, settings: Settings) -> Table:
         table = _read(settings, settings["columns"])
     else:
         table = _by_name(model.columns, settings)
-    check_data(table.x, name=table.source, n_features=model.n_features)
+    if not is_source(table.x):
+        check_data(table.x, name=table.source, n_features=model.n_features)
+    elif table.x.n_features != model.n_features:
+        raise DataError(
+            "E210",
+            f"{table.source} has {table.x.n_features} columns, but the model was fitted on {model.n_features}",
+            "give the same columns in the same order",
+        )
     return table
 
 
-def scaled(x: np.ndarray, settings: Settings, start: Model | None = None) -> Scaled:
+def weighted_pieces(table: Table, settings: Settings) -> Iterator[Batch]:
+    """The rows one piece after the other: those of a source as they are read, all at once what is in memory."""
+    if not is_source(table.x):
+        yield Batch(table.x, table.sample_weight)
+        return
+    size = settings["batch_size"] or max(1, BATCH_BYTES // (table.x.n_features * table.x.dtype.itemsize))
+    done = 0
+    for batch in ahead(lambda: batches(table.x, size)):
+        check_finite(batch, table.x, done)
+        done += len(batch.x)
+        yield batch
+
+
+def pieces(table: Table, settings: Settings) -> Iterator[np.ndarray]:
+    """The same without the weights."""
+    return (batch.x for batch in weighted_pieces(table, settings))
+
+
+def scaled(x: Any, settings: Settings, start: Model | None = None) -> Scaled:
     """Rows in the precision and the units to fit in; those of `start` when the fit begins at a model."""
     dtype = settings["dtype"] or ("data" if _on_cpu() else "float32")
     shift, scale = None, None
+    if is_source(x):
+        return _scaled_source(x, np.dtype(x.dtype if dtype == "data" else dtype), settings, start)
     if start is not None and ((start.scale != 1).any() or start.shift.any()):
         shift, scale = start.shift, start.scale
         x = (x.astype(np.float64) - shift) / scale
@@ -89,9 +127,32 @@ def scaled(x: np.ndarray, settings: Settings, start: Model | None = None) -> Sca
     return Scaled(z=x, shift=shift, scale=scale)
 
 
+def _scaled_source(x: Source, dtype: np.dtype, settings: Settings, start: Model | None) -> Scaled:
+    shift, scale = None, None
+    if start is not None and ((start.scale != 1).any() or start.shift.any()):
+        shift, scale = start.shift, start.scale
+    elif settings["standardize"]:
+        found = survey(x)
+        shift, spread = found.mean, np.sqrt(np.diag(found.covariance))
+        scale = np.where(spread > 0, spread, 1.0)
+    return Scaled(
+        z=x if shift is None and dtype == x.dtype else Rescaled(x, dtype, shift, scale), shift=shift, scale=scale
+    )
+
+
 def load_model(settings: Settings) -> Model:
     """The model that the settings name."""
     return io.load(settings["model"])
+
+
+def fingerprint_of(table: Table) -> str | None:
+    """The fingerprint of the rows; None for a source that does not know their number before it is read."""
+    if not is_source(table.x):
+        return fingerprint(table.x)
+    if table.x.n_samples is None:
+        return None
+    pieces = (piece.x for piece in table.x.pieces(1 << 16))
+    return fingerprint_of_pieces((table.x.n_samples, table.x.n_features), table.x.dtype, pieces)
 
 
 def column_names(columns: Sequence[str] | None, n_features: int) -> list[str]:
@@ -107,6 +168,14 @@ def _generated(settings: Settings) -> Table:
 
 
 def _read(settings: Settings, columns: Any) -> Table:
+    """A table in memory, or one whose rows are a source: where that is asked for, and what takes too much memory."""
+    path, batch_size = settings["data_path"], settings.get("batch_size")
+    asked = batch_size is not None or bool(settings.get("checkpoint"))
+    if path == "-":
+        if asked:
+            raise UsageError("E107", "standard input can be read only once, not in batches", "save it to a file first")
+    elif asked or is_many(path) or is_arrow(path) or too_large_file(path):
+        return _scan(settings, columns)
     return read_table(
         settings["data_path"],
         columns=columns,
@@ -115,6 +184,31 @@ def _read(settings: Settings, columns: Any) -> Table:
         label_column=settings["label_column"],
         header=settings["header"],
     )
+
+
+def _scan(settings: Settings, columns: Any) -> Table:
+    label = settings.get("label_column")
+    if label is not None:
+        raise UsageError(
+            "E107",
+            "--label-column is for one file of text, .npy, .npz or .mat that is read as a whole",
+            f"leave the column out with --drop {label}",
+        )
+    path = settings["data_path"]
+    source = scan_table(
+        path,
+        columns=columns,
+        drop=settings["drop"],
+        weight_column=settings["weight_column"],
+        header=settings["header"],
+        cache=settings.get("cache") is not False,
+    )
+    names = source.columns or tuple(column_names(None, source.n_features))
+    asked = bool(settings.get("checkpoint"))
+    if to_stream(source, None, settings.get("batch_size"), asked=asked) is not None:
+        return Table(source, names, source=source.name)
+    x, weight = in_memory(source)
+    return Table(x, names, weight, source=source.name)
 
 
 def _by_name(names: Sequence[str], settings: Settings) -> Table:

@@ -9,9 +9,10 @@ import numpy as np
 
 from jaxgmm._interrupt import heeding_signals
 from jaxgmm._status import FitError, Status
-from jaxgmm.cli import inputs, output
+from jaxgmm.cli import inputs
 from jaxgmm.cli.output import Console
 from jaxgmm.cli.parser import Settings
+from jaxgmm.cli.writing import Piece, write_table
 from jaxgmm.data import Table
 from jaxgmm.many import ManyResult, fit_many as fit_groups
 
@@ -46,9 +47,10 @@ def fit_many(settings: Settings, console: Console) -> int:
         ]
         if settings["output"] or not console.json:
             columns = [np.array([row.get(name, "") for row in rows], object) for name in ("group", *_COLUMNS)]
-            output.write_table(settings["output"], ["group", *_COLUMNS], columns)
+            write_table(settings["output"], ["group", *_COLUMNS], [Piece(columns, columns[0])])
         if settings["parameters_to"]:
-            output.write_table(settings["parameters_to"], *_parameters(result, names, table))
+            header, lines = _parameters(result, names, table)
+            write_table(settings["parameters_to"], header, [Piece(lines, lines[0])])
         for path in filter(None, (settings["output"], settings["parameters_to"])):
             console.note(f"wrote {path}")
     found = {"command": "fit-many", "source": table.source, "seed": seed, "criterion": result.criterion}

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
 
 from jaxgmm.cli.kinds import (
     Choice,
@@ -13,7 +11,6 @@ from jaxgmm.cli.kinds import (
     Column,
     Columns,
     Counts,
-    Kind,
     Number,
     Numbers,
     PathName,
@@ -22,6 +19,7 @@ from jaxgmm.cli.kinds import (
     Whole,
     Wholes,
 )
+from jaxgmm.cli.spec import Command, Option
 
 # Copies of the registries' names: reading the registries would import JAX before a misspelt name is refused.
 COVARIANCE_TYPES = ("full", "tied", "diag", "spherical", "tied_diag", "tied_spherical")
@@ -33,6 +31,7 @@ REG_KINDS = ("relative", "absolute")
 ACCELERATIONS = ("squarem", "anderson", "lbfgs")
 PRIORS = ("default",)
 DEGENERATE = ("keep", "drop", "revive", "raise")
+RESUME = ("never", "auto")
 KERNELS = ("auto", "features", "whitening")
 
 # Generator -> the options it takes, beside `seed`.
@@ -52,55 +51,38 @@ DEFAULT_RESTARTS = 8
 MAX_SEED = 2**32 - 1
 
 
-@dataclass(frozen=True)
-class Option:
-    """One option: its name (the TOML key; the flag is the same with hyphens), kind, help and default.
-
-    flags: further spellings. group: its heading in the help, and "data" for the section of a configuration.
-    """
-
-    name: str
-    kind: Kind
-    help: str
-    default: Any = None
-    flags: tuple[str, ...] = ()
-    group: str = "settings"
-
-    @property
-    def flag(self) -> str:
-        """The spelling used in messages."""
-        return "--" + self.name.replace("_", "-")
-
-
-@dataclass(frozen=True)
-class Command:
-    """One subcommand: where its function lives (``module:function``), what it takes and two examples."""
-
-    name: str
-    home: str
-    help: str
-    options: tuple[Option, ...] = ()
-    words: tuple[str, ...] = ()  # options that may be given without their flag, in this order
-    usage: str = ""
-    examples: tuple[str, ...] = ()
-
-    def option(self, name: str) -> Option | None:
-        """The option of that name."""
-        return next((o for o in self.options if o.name == name), None)
-
-    @property
-    def reads_data(self) -> bool:
-        """Whether a configuration for this command has a [data] section."""
-        return any(o.group == "data" for o in self.options)
-
-
 _READ = (
-    Option("data_path", PathName(), "rows: .npy, .npz, .csv, .tsv, text, .mat, or - for standard input", group="data"),
+    Option(
+        "data_path",
+        PathName(),
+        "rows: .npy, .npz, .csv, .tsv, text, .mat, .parquet, .feather, a folder or pattern of them, or -",
+        group="data",
+    ),
     Option("columns", Columns(), "the columns to use, by name or number from 0: a,b or 0-3", group="data"),
     Option("drop", Columns(), "columns to leave out", group="data"),
     Option("weight_column", Column(), "column that holds the weight of each row", group="data"),
     Option("label_column", Column(), "column that holds the known class of each row, to compare with", group="data"),
     Option("header", Switch(), "the first line of a text file names the columns (default: find out)", group="data"),
+)
+_STREAM = (
+    Option(
+        "batch_size",
+        Whole(1),
+        "stream the rows, so many at a time, instead of loading them (default: if memory asks for it)",
+        group="data",
+    ),
+    Option("cache", Switch(), "keep what text and Parquet files of a stream hold as .npy (default: yes)", group="data"),
+)
+_CHECKPOINT = (
+    Option("checkpoint", PathName(), "a directory to keep the state of a streamed fit in", group="output"),
+    Option("checkpoint_every", Number(), "seconds between two checkpoints", 300.0, group="output"),
+    Option("resume", Choice(RESUME), "auto: go on from the checkpoint, if there is one", "never", group="output"),
+)
+_PROCESSES = (
+    Option("distributed", Choice(("auto",)), "be one of several processes, as SLURM, MPI or jaxgmm launch says"),
+    Option("coordinator", PathName(), "be one of several processes: HOST:PORT of process 0"),
+    Option("num_processes", Whole(1), "how many processes there are"),
+    Option("process_id", Whole(0), "which of them this is, from 0"),
 )
 _PREPARE = (
     Option("standardize", Switch(), "fit on columns of mean 0 and standard deviation 1", False, group="data"),
@@ -153,6 +135,7 @@ FIT = Command(
     "fit a mixture of K Gaussians and write the model",
     (
         *_READ,
+        *_STREAM,
         *_PREPARE,
         Option("n_components", Whole(1, metavar="K"), "number of Gaussians", None, ("-n", "--n-clusters")),
         Option("covariance_type", _SHAPES, "shape: " + ", ".join(COVARIANCE_TYPES), ["full"]),
@@ -160,6 +143,8 @@ FIT = Command(
         _STRICT,
         Option("init_from", PathName(), "start from this model file"),
         Option("criterion", Choice(CRITERIA), "silhouette: print it too; the others are always printed", "bic"),
+        *_CHECKPOINT,
+        *_PROCESSES,
         _MODEL_OUT,
         _FORCE,
         *_TALK,
@@ -174,6 +159,7 @@ SWEEP = Command(
     "fit several component counts and shapes, write the best model",
     (
         *_READ,
+        *_STREAM,
         *_PREPARE,
         Option("candidates", Counts(), "component counts to try (default 1-10; silhouette: 2-10)"),
         Option("find_num_clusters_range", Range(), "the same as --candidates A-B"),
@@ -181,6 +167,8 @@ SWEEP = Command(
         _CRITERION,
         *_EM,
         _STRICT,
+        *_CHECKPOINT,
+        *_PROCESSES,
         _MODEL_OUT,
         _FORCE,
         *_TALK,
@@ -221,6 +209,7 @@ PREDICT = Command(
     (
         _MODEL_IN,
         *_READ,
+        *_STREAM,
         Option("proba", Switch(), "the probability of every component (responsibilities) as well", False),
         Option("uncertainty", Switch(), "1 minus the largest probability as well", False),
         _TABLE_OUT,
@@ -238,6 +227,7 @@ SCORE = Command(
     (
         _MODEL_IN,
         *_READ,
+        *_STREAM,
         Option("per_row", PathName(), "write the log-likelihood of every row to this file", group="output"),
         _FORCE,
         *_TALK,
@@ -336,6 +326,15 @@ ERRORS = Command(
     "jaxgmm errors [CODE]",
     ("jaxgmm errors E203",),
 )
+LAUNCH = Command(
+    "launch",
+    "",
+    "run a command as several processes of this machine, which share the rows",
+    (Option("n_processes", Whole(1, metavar="N"), "how many processes", None, ("-n",)),),
+    (),
+    "jaxgmm launch -n N -- COMMAND ...",
+    ("jaxgmm launch -n 2 -- fit big.npy -n 64 --checkpoint kept -o big.npz",),
+)
 DOCTOR = Command(
     "doctor",
     "info:doctor",
@@ -348,7 +347,7 @@ DOCTOR = Command(
 
 COMMANDS: dict[str, Command] = {
     command.name: command
-    for command in (DEMO, FIT, SWEEP, FIT_MANY, PREDICT, SCORE, SAMPLE, SUMMARY, GENERATE, RUN, DOCTOR, ERRORS)
+    for command in (DEMO, FIT, SWEEP, FIT_MANY, PREDICT, SCORE, SAMPLE, SUMMARY, GENERATE, RUN, LAUNCH, DOCTOR, ERRORS)
 }
 
 

@@ -1,26 +1,22 @@
-"""What leaves the program: results, notes and warnings on the right stream, JSON, and files written whole."""
+"""What leaves the program for people and for programs: results, notes and warnings on the right stream, JSON."""
 
 from __future__ import annotations
 
 import contextlib
-import csv
 import errno
 import json
 import math
 import os
 import sys
 import textwrap
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import IO, Any
 
-from jaxgmm._files import replacing
 from jaxgmm._interrupt import Interrupted
 from jaxgmm._status import DataError, sentence
 
 WIDTH = 80
 NOT_ACCEPTED = 4
-_CHUNK_ROWS = 65536
 
 
 class Console:
@@ -118,49 +114,10 @@ def plain(value: Any) -> Any:
     return value
 
 
-def write_array(path: str, array: Any) -> None:
-    """Write one array as ``.npy``, or not at all."""
-    import numpy as np
-
-    with replacing(path) as handle:
-        np.save(handle, array, allow_pickle=False)
-
-
-def write_table(path: str | None, names: Sequence[str], columns: Sequence[Any]) -> None:
-    """Write columns of equal length under their names: comma or tab separated, to standard output for None."""
-    if path is None:
-        with _standard_output() as stream:
-            _write_rows(lambda text: stream.write(_encodable(text, stream)), names, columns, ",")
-        return
-    with replacing(path) as handle:
-        delimiter = "\t" if path.lower().endswith(".tsv") else ","
-        _write_rows(lambda text: handle.write(text.encode()), names, columns, delimiter)
-
-
-@dataclass(frozen=True)
-class _Sink:
-    """The one method that `csv.writer` asks of a file."""
-
-    write: Callable[[str], int]
-
-
-def _write_rows(write: Callable[[str], int], names: Sequence[str], columns: Sequence[Any], delimiter: str) -> None:
-    writer = csv.writer(_Sink(write), delimiter=delimiter, lineterminator="\n")
-    writer.writerow(names)
-    for start in range(0, len(columns[0]), _CHUNK_ROWS):
-        part = slice(start, start + _CHUNK_ROWS)
-        writer.writerows(zip(*(_cells(column[part]) for column in columns), strict=True))
-
-
-def _cells(column: Any) -> list[Any]:
-    # Nine digits tell every float32 apart; its value as a Python float would show sixteen.
-    return [f"{v:.9g}" for v in column.tolist()] if column.dtype == "float32" else column.tolist()
-
-
 def tell(text: str, end: str = "\n") -> None:
     """Print to standard output. `DataError` if it cannot be written."""
-    with _standard_output() as stream:
-        print(_encodable(text, stream), file=stream, end=end)
+    with standard_output() as stream:
+        print(encodable(text, stream), file=stream, end=end)
 
 
 def say(text: str, end: str = "\n") -> None:
@@ -168,7 +125,7 @@ def say(text: str, end: str = "\n") -> None:
     if sys.stderr is None:
         return
     try:
-        print(_encodable(text, sys.stderr), file=sys.stderr, end=end, flush=True)
+        print(encodable(text, sys.stderr), file=sys.stderr, end=end, flush=True)
     except BrokenPipeError:
         raise
     except OSError:
@@ -176,7 +133,7 @@ def say(text: str, end: str = "\n") -> None:
 
 
 @contextlib.contextmanager
-def _standard_output() -> Iterator[IO[str]]:
+def standard_output() -> Iterator[IO[str]]:
     """Standard output, to which all is written when the block ends. `DataError` if it cannot be."""
     try:
         if sys.stdout is None:  # closed when Python started
@@ -197,7 +154,7 @@ def abandon(stream: Any) -> None:
         os.dup2(nowhere.fileno(), stream.fileno())
 
 
-def _encodable(text: str, stream: Any) -> str:
+def encodable(text: str, stream: Any) -> str:
     """`text` with whatever the terminal cannot show written as an escape: a column name must not end the run."""
     encoding = stream.encoding or "utf-8"
     return text.encode(encoding, "backslashreplace").decode(encoding)

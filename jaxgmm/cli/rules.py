@@ -18,7 +18,7 @@ _MISSING = {
     "group": ("which rows belong together?", "name their column with --group COLUMN"),
     "n_components": ("how many components?", "give -n K (or --n-components K), or choose with jaxgmm sweep"),
 }
-_TABLE_ENDINGS = (".npy", ".csv", ".tsv")
+_TABLE_ENDINGS = (".npy", ".csv", ".tsv", ".parquet")
 
 
 def settle(command: Command, given: Settings) -> Settings:

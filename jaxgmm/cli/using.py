@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import collections
+import math
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
 from jaxgmm import report
-from jaxgmm.cli import inputs, output
+from jaxgmm.cli import inputs
 from jaxgmm.cli.comparing import compare
 from jaxgmm.cli.output import Console
 from jaxgmm.cli.parser import Settings
+from jaxgmm.cli.writing import Piece, write_table
+from jaxgmm.data.batches import Batch
 from jaxgmm.functional import weighted_mean
 
 
@@ -18,51 +23,68 @@ def predict(settings: Settings, console: Console) -> None:
     """The component of every row: to a file, or as CSV on standard output."""
     model = inputs.load_model(settings)
     table = inputs.rows_for(model, settings)
-    labels = model.predict(table.x)
-    names: list[str] = ["label"]
-    columns: list[Any] = [labels]
-    found: dict[str, Any] = {"command": "predict", "source": table.source, "n_samples": len(labels)}
-    array = labels
-    if settings["proba"]:
-        shares = model.responsibilities(table.x)
-        names += [f"p{k}" for k in range(model.n_components)]
-        columns += list(shares.T)
-        array = shares
-    if settings["uncertainty"]:
-        uncertain = model.uncertainty(table.x)
-        names.append("uncertainty")
-        columns.append(uncertain)
-        array = uncertain
+    found: dict[str, Any] = {"command": "predict", "source": table.source}
+    names = ["label"] + [f"p{k}" for k in range(model.n_components)] * settings["proba"]
+    names += ["uncertainty"] * settings["uncertainty"]
+    labels: list[np.ndarray] = []
+
+    def answer(x: np.ndarray) -> Piece:
+        array = model.predict(x)
+        if table.labels is not None:
+            labels.append(array)
+        columns: list[Any] = [array]
+        if settings["proba"]:
+            array = model.responsibilities(x)
+            columns += list(array.T)
+        if settings["uncertainty"]:
+            array = model.uncertainty(x)
+            columns.append(array)
+        return Piece(columns, array)
+
+    found["n_samples"] = _deliver(settings, console, found, names, map(answer, inputs.pieces(table, settings)))
     if table.labels is not None:
         # The labels themselves may be on standard output: what people read goes beside them.
         aside = console if settings["output"] else Console(json=True, quiet=console.quiet)
-        found["comparison"] = compare(labels, table, aside)
-    _deliver(settings, console, found, names, columns, array)
+        found["comparison"] = compare(np.concatenate(labels), table, aside)
+    console.emit(found)
 
 
 def score(settings: Settings, console: Console) -> None:
     """Mean and total log-likelihood, and that of every row on request."""
     model = inputs.load_model(settings)
     table = inputs.rows_for(model, settings)
-    values = model.log_prob(table.x)
-    mean = weighted_mean(values, table.sample_weight)
-    weight = float(len(values) if table.sample_weight is None else table.sample_weight.sum())
+    n_rows, totals, weights = 0, [0.0], [0.0]
+
+    def answer(piece: Batch) -> Piece:
+        nonlocal n_rows
+        values = model.log_prob(piece.x)
+        mean = weighted_mean(values, piece.weight)
+        weights.append(float(len(values) if piece.weight is None else np.sum(piece.weight, dtype=np.float64)))
+        totals.append(mean * weights[-1])
+        n_rows += len(values)
+        return Piece([values], values)
+
+    answers = map(answer, inputs.weighted_pieces(table, settings))
+    if settings["per_row"]:
+        write_table(settings["per_row"], ["log_prob"], answers)
+    else:
+        collections.deque(answers, maxlen=0)
+    weight, total = math.fsum(weights), math.fsum(totals)
     console.result(
-        f"rows                  {len(values):>20}\n"
-        f"mean log-likelihood   {mean:>20.6f}\n"
-        f"total log-likelihood  {mean * weight:>20.4f}"
+        f"rows                  {n_rows:>20}\n"
+        f"mean log-likelihood   {total / weight:>20.6f}\n"
+        f"total log-likelihood  {total:>20.4f}"
     )
     if settings["per_row"]:
-        _write(settings["per_row"], ["log_prob"], [values], values)
         console.note(f"wrote {settings['per_row']}")
     console.emit(
         {
             "command": "score",
             "source": table.source,
-            "n_samples": len(values),
+            "n_samples": n_rows,
             "weight_sum": weight,
-            "score": mean,
-            "log_likelihood": mean * weight,
+            "score": total / weight,
+            "log_likelihood": total,
             "per_row": settings["per_row"],
         }
     )
@@ -93,28 +115,23 @@ def deliver_rows(
     if settings["with_labels"]:
         names, columns = [*names, "label"], [*columns, labels]
     if settings["labels_to"]:
-        _write(settings["labels_to"], ["label"], [labels], labels)
+        write_table(settings["labels_to"], ["label"], [Piece([labels], labels)])
         found["labels_to"] = settings["labels_to"]
         console.note(f"wrote {settings['labels_to']}")
-    _deliver(settings, console, found, names, columns, x)
+    _deliver(settings, console, found, names, [Piece(columns, x)])
+    console.emit(found)
 
 
 def _deliver(
-    settings: Settings, console: Console, found: dict[str, Any], names: list[str], columns: list[Any], array: np.ndarray
-) -> None:
-    path = settings["output"]
-    if path:
-        _write(path, names, columns, array)
-        console.note(f"wrote {path}")
-    elif console.json:
-        found["columns"] = {name: column.tolist() for name, column in zip(names, columns, strict=True)}
-    else:
-        output.write_table(None, names, columns)
-    console.emit(found | {"output": path})
-
-
-def _write(path: str, names: list[str], columns: list[Any], array: np.ndarray) -> None:
-    if path.lower().endswith(".npy"):
-        output.write_array(path, array)
-    else:
-        output.write_table(path, names, columns)
+    settings: Settings, console: Console, found: dict[str, Any], names: list[str], pieces: Iterable[Piece]
+) -> int:
+    """Write the pieces to where the settings say, or add them to what is `found`; the number of rows."""
+    path = found["output"] = settings["output"]
+    if path or not console.json:
+        n_rows = write_table(path, names, pieces)
+        if path:
+            console.note(f"wrote {path}")
+        return n_rows
+    columns = [np.concatenate(parts) for parts in zip(*(piece.columns for piece in pieces), strict=True)]
+    found["columns"] = {name: column.tolist() for name, column in zip(names, columns, strict=True)}
+    return len(columns[0])

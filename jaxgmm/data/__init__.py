@@ -1,6 +1,7 @@
 """Data in: tables from files, samples with known truth, scaling."""
 
 from jaxgmm.data.scaling import standardize
+from jaxgmm.data.scan import scan_table
 from jaxgmm.data.sources import Table, read_table
 from jaxgmm.data.synthetic import (
     GENERATORS,
@@ -30,5 +31,6 @@ __all__ = [
     "make_three_1d",
     "make_two_gaussians",
     "read_table",
+    "scan_table",
     "standardize",
 ]

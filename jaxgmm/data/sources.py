@@ -42,12 +42,13 @@ _DAMAGE = (ValueError, TypeError, SyntaxError, TokenError, OverflowError, Memory
 class Table:
     """Samples read from one source.
 
-    `x` (N, D) is float32 or float64 in native byte order, a read-only memory map where the file allows it.
+    `x` (N, D) is float32 or float64 in native byte order, a read-only memory map where the file allows it; of a table
+    that is streamed, the `batches.Source`.
     `label_names[c]` is the text that label c stands for; it is empty when the labels were integers already,
     which are then kept as they are.
     """
 
-    x: np.ndarray
+    x: Any
     columns: tuple[str, ...]
     sample_weight: np.ndarray | None = None
     labels: np.ndarray | None = None
@@ -56,7 +57,7 @@ class Table:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Choice:
+class Choice:
     features: list[int]
     weight: int | None
     label: int | None
@@ -105,9 +106,9 @@ def read_table(
         ((2, 2), ('length', 'width'), [0, 1], ('setosa', 'virginica'))
     """
     source = os.fspath(path)
-    found = _open(source, header)
+    found = open_table(source, header)
     if isinstance(found, text.Layout):
-        choice = _choose(found.columns, columns, drop, weight_column, label_column, source)
+        choice = choose_columns(found.columns, columns, drop, weight_column, label_column, source)
         numeric = choice.features + ([] if choice.weight is None else [choice.weight])
         table, words = text.load(found, numeric, choice.label)
         x = table if choice.weight is None else np.ascontiguousarray(table[:, :-1])
@@ -116,7 +117,7 @@ def read_table(
         names = found.columns
     else:
         names = tuple(f"x{i}" for i in range(found.shape[1]))
-        choice = _choose(names, columns, drop, weight_column, label_column, source)
+        choice = choose_columns(names, columns, drop, weight_column, label_column, source)
         every = choice.features == list(range(found.shape[1]))
         x = _native(found if every else np.asarray(found[:, choice.features]))
         weight = None if choice.weight is None else np.array(found[:, choice.weight], dtype=np.float64)
@@ -125,7 +126,7 @@ def read_table(
     return Table(x, tuple(names[i] for i in choice.features), weight, labels, source, label_names)
 
 
-def _open(source: str, header: bool | None) -> np.ndarray | text.Layout:
+def open_table(source: str, header: bool | None) -> np.ndarray | text.Layout:
     """A numeric matrix of any real dtype, or the layout of a text file."""
     if source == "-":
         return _read_stdin(header)
@@ -310,14 +311,14 @@ def _native(x: np.ndarray) -> np.ndarray:
     return x if x.dtype == dtype else np.asarray(x, dtype=dtype)
 
 
-def _choose(
+def choose_columns(
     names: Sequence[str],
     columns: Sequence[ColumnKey] | ColumnKey | None,
     drop: Sequence[ColumnKey] | ColumnKey | None,
     weight_column: ColumnKey | None,
     label_column: ColumnKey | None,
     source: str,
-) -> _Choice:
+) -> Choice:
     weight, label = (None if key is None else _single(key, names, source) for key in (weight_column, label_column))
     if weight is not None and weight == label:
         raise UsageError(
@@ -331,7 +332,7 @@ def _choose(
     features = [i for i in chosen if i not in out]
     if not features:
         raise UsageError("E132", f"{source}: no column is left to read", "choose or keep at least one")
-    return _Choice(features, weight, label)
+    return Choice(features, weight, label)
 
 
 def _indices(keys: Sequence[ColumnKey] | ColumnKey, names: Sequence[str], source: str) -> list[int]:

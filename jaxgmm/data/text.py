@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import dataclasses
+import itertools
 import math
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -102,42 +103,83 @@ def load(layout: Layout, numeric: Sequence[int], text: int | None = None) -> tup
     Every row must have every column, also those that are not chosen. When a file was cut inside its very last
     cell, what remains is a number or a word like any other: that is the one injury that cannot be seen here.
     """
+    return next(_parts(layout, numeric, text))
+
+
+def _parts(
+    layout: Layout, numeric: Sequence[int], text: int | None = None, size: int | None = None
+) -> Iterator[tuple[np.ndarray, list[str]]]:
+    """What `load` returns, for `size` rows after the other; None: for all of them."""
     width, wanted = len(layout.first_row), set(numeric)
     plain = text is None and list(numeric) == list(range(width))
     kinds = ["f8" if i in wanted else "O" if i == text else "U1" for i in range(width)]
     dtype = np.dtype("f8") if plain else np.dtype([(f"c{i}", kind) for i, kind in enumerate(kinds)])
     with _decoded(layout.source, layout.open) as handle:
         lines = _Lines(handle, layout.skip)
-        try:
-            table: Any = np.loadtxt(
-                lines,
-                dtype=dtype,
-                delimiter=layout.delimiter,
-                quotechar='"',
-                comments=None,
-                ndmin=2 if plain else 1,
-            )
-        except UnicodeDecodeError:
-            raise
-        except ValueError as error:
-            _find_fault(layout, numeric, text)
-            raise DataError("E421", f"{layout.source} cannot be read as a table: {error}", "correct that row") from None
-    # The fast reader lets a quoted cell run over the end of its line and swallow what follows.
-    if len(table) != lines.count or lines.last.count('"') % 2:
-        _find_fault(layout, numeric, text)
-    if lines.gap and width == 1:
-        raise DataError("E422", f"{layout.place(lines.gap, 0)} is empty", "fill in the value or remove the line")
-    if plain:
-        _check_range(table, layout, numeric, text)
-        return table, []
-    x = np.empty((len(table), len(numeric)))
-    for position, column in enumerate(numeric):
-        x[:, position] = table[f"c{column}"]
-    _check_range(x, layout, numeric, text)
-    words = [] if text is None else [str(cell).strip() for cell in table[f"c{text}"]]
-    if not _MISSING.isdisjoint(words):
-        _find_fault(layout, numeric, text)
-    return x, words
+        rest = iter(lines)
+        for first in rest:
+            before = lines.count - 1
+            try:
+                table: Any = np.loadtxt(
+                    itertools.chain([first], rest if size is None else itertools.islice(rest, size - 1)),
+                    dtype=dtype,
+                    delimiter=layout.delimiter,
+                    quotechar='"',
+                    comments=None,
+                    ndmin=2 if plain else 1,
+                )
+            except UnicodeDecodeError:
+                raise
+            except ValueError as error:
+                _find_fault(layout, numeric, text)
+                found = f"{layout.source} cannot be read as a table: {error}"
+                raise DataError("E421", found, "correct that row") from None
+            # The fast reader lets a quoted cell run over the end of its line and swallow what follows.
+            if len(table) != lines.count - before or lines.last.count('"') % 2:
+                _find_fault(layout, numeric, text)
+            if lines.gap and width == 1:
+                raise DataError(
+                    "E422", f"{layout.place(lines.gap, 0)} is empty", "fill in the value or remove the line"
+                )
+            x = table
+            if not plain:
+                x = np.empty((len(table), len(numeric)))
+                for position, column in enumerate(numeric):
+                    x[:, position] = table[f"c{column}"]
+            _check_range(x, layout, numeric, text)
+            words = [] if text is None else [str(cell).strip() for cell in table[f"c{text}"]]
+            if not _MISSING.isdisjoint(words):
+                _find_fault(layout, numeric, text)
+            yield x, words
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Pieces:
+    """Some columns of a text file, float64, decoded some lines at a time."""
+
+    layout: Layout
+    numeric: Sequence[int]
+
+    @property
+    def n_columns(self) -> int:
+        return len(self.numeric)
+
+    @property
+    def n_rows(self) -> None:
+        """Only reading it all would tell."""
+        return None
+
+    @property
+    def dtype(self) -> np.dtype:
+        return np.dtype(np.float64)
+
+    def decode(self, size: int) -> Iterator[np.ndarray]:
+        """Arrays of at most `size` rows."""
+        return (x for x, _ in _parts(self.layout, self.numeric, None, size))
+
+    def place(self, row: int) -> str:
+        """By its number among the rows."""
+        return f"{self.layout.source}, row {row}"
 
 
 def _check_range(x: np.ndarray, layout: Layout, numeric: Sequence[int], text: int | None) -> None:
@@ -183,19 +225,18 @@ class _Lines:
         self.count, self.gap, self.last = 0, 0, ""
 
     def __iter__(self) -> Iterator[str]:
-        blank, count, line = 0, 0, ""
-        for number, text in enumerate(self.handle, start=1):
+        blank = 0
+        for number, line in enumerate(self.handle, start=1):
             if number <= self.skip:
                 continue
-            if text.isspace():
+            if line.isspace():
                 blank = blank or number
                 continue
             if blank and not self.gap:
                 self.gap = blank
-            count += 1
-            line = text
+            self.count += 1
+            self.last = line
             yield line
-        self.count, self.last = count, line
 
 
 @contextlib.contextmanager

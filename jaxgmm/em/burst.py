@@ -10,6 +10,7 @@ decides how many calls share the work, and changes no bit.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import partial
 
 import jax
@@ -51,9 +52,8 @@ def shares_rows(x: Array, n_components: int, n_lanes: int) -> bool:
     return jax.default_backend() == "cpu" and iteration_flops(x.shape[0], n_components, x.shape[1]) >= enough
 
 
-def _block_size(state: EMState, lanes: int, x: Array, kernel: str) -> int:
-    """Rows per block: all lanes work on the same block of rows at once, so it shrinks with their number."""
-    n_components, n_features = lanes * state.params.n_components, state.params.n_features
+def _block_size(n_components: int, n_features: int, x: Array, kernel: str) -> int:
+    """Rows per block: all lanes work on the same block of rows at once, so it shrinks with their components."""
     wanted = KERNELS[kernel].block_size(n_components, n_features, x.dtype.itemsize)
     # Spans are of whole blocks; padded rows have a large power of two among their divisors.
     return x.shape[0] if wanted >= x.shape[0] else math.gcd(x.shape[0], min(wanted, max(256, x.shape[0] // 8)))
@@ -81,7 +81,7 @@ def in_slots(
     the log-likelihoods (n_lanes, limit) of the iterations done, NaN after them.
     """
     slots = n_slots(state.status.shape[0], state.params.n_components)
-    block_size = _block_size(state, slots, x, kernel)
+    block_size = _block_size(slots * state.params.n_components, state.params.n_features, x, kernel)
     how = {"slots": slots, "block_size": block_size, "kernel": kernel}
     n_blocks = np.int32(-(-n_rows // block_size))
 
@@ -127,24 +127,42 @@ def in_spans(
     Rows from `n_rows` on have weight 0. Returns the state and the log-likelihoods (L, n) of the iterations done,
     NaN where a lane did not move. An iteration in which somebody asks to stop is not finished.
     """
-    width = state.status.shape[0]
-    block_size = _block_size(state, width, x, kernel)
-    flops = width * iteration_flops(x.shape[0], state.params.n_components, x.shape[1])
-    n_blocks = -(-n_rows // block_size)
-    n_spans = min(next_power_of_two(int(flops / SPAN_FLOPS)), MAX_SPANS, 1 << (n_blocks.bit_length() - 1))
-    edges = np.linspace(0, n_blocks, n_spans + 1).astype(np.int32)
-    spans = for_each_call(np.stack([edges[:-1], edges[1:]], axis=1), flops)
+    return in_passes(
+        state, partial(collect_spans, x=x, weight=weight, kernel=kernel, n_rows=n_rows), options, limit, kernel
+    )
+
+
+def in_passes(
+    state: EMState, collect: Callable[[Factors], list[SuffStats]], options: EMOptions, limit: int, kernel: str
+) -> tuple[EMState, np.ndarray]:
+    """What `in_spans` does, with rows that only `collect` knows.
+
+    collect: from the factors of every lane (L, ...) to the statistics of all rows, in parts (P, L, ...) to be added up;
+    it may raise `Interrupted`.
+    """
     rows: list[np.ndarray] = []
     while len(rows) < limit and (np.asarray(state.status) == Status.RUNNING).any():
         proposal = _propose(state, options)
-        part = partial(_collect, proposal.factors, x, weight, block_size=block_size, kernel=kernel)
         try:
-            parts = side_by_side(part, spans)
+            parts = collect(proposal.factors)
         except Interrupted:
             break
         state, row = _settle(state, proposal, parts, options, kernel=kernel)
         rows.append(np.asarray(row))
-    return state, np.stack(rows, axis=1) if rows else np.empty((width, 0), x.dtype)
+    return state, np.stack(rows, axis=1) if rows else np.empty((len(state.status), 0), state.params.dtype)
+
+
+def collect_spans(factors: Factors, *, x: Array, weight: Array, kernel: str, n_rows: int) -> list[SuffStats]:
+    """The statistics of every lane (L, ...) for spans of the rows, in parts (P, L, ...), on all cores."""
+    width, n_components, n_features = factors.means.shape
+    block_size = _block_size(width * n_components, n_features, x, kernel)
+    flops = width * iteration_flops(x.shape[0], n_components, n_features)
+    n_blocks = -(-n_rows // block_size)
+    n_spans = min(next_power_of_two(int(flops / SPAN_FLOPS)), MAX_SPANS, 1 << (n_blocks.bit_length() - 1))
+    edges = np.linspace(0, n_blocks, n_spans + 1).astype(np.int32)
+    spans = for_each_call(np.stack([edges[:-1], edges[1:]], axis=1), flops)
+    part = partial(_collect, factors, x, weight, block_size=block_size, kernel=kernel)
+    return side_by_side(part, spans)
 
 
 @jax.jit

@@ -102,7 +102,7 @@ def diagnose(
     if not len(chosen):
         return tuple(found)
     # Rows are told by this mixture: the one in which it shows may have no densities.
-    known = smallest_variance(params) > 0
+    known = smallest_variance(params) > 0 and not rows.sampled
     labels = np.asarray(_labels(params, rows.x))[: rows.n_samples] if known else None
     used = np.asarray(rows.weight[: rows.n_samples]) > 0
     for k in chosen if params.family.per_component else chosen[:1]:

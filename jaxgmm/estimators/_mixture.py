@@ -16,6 +16,7 @@ from jaxgmm._numerics import LOG_2PI
 from jaxgmm._options import em_options
 from jaxgmm._status import DataError, FitError, Status, UsageError, marked
 from jaxgmm.covariance import COVARIANCE_TYPES, get_family
+from jaxgmm.data.batches import Batch
 from jaxgmm.data.rows import Rows, prepare_rows
 from jaxgmm.em.lanes import run_lanes
 from jaxgmm.em.restarts import given_starts, random_starts, summarise
@@ -35,6 +36,7 @@ from jaxgmm.estimators._protocol import (
 )
 from jaxgmm.init import INIT_METHODS, get_start
 from jaxgmm.params import Factors, GMMParams
+from jaxgmm.scale.stepwise import PowerSchedule, Stepper, first_mixture
 
 
 class GaussianMixture(EstimatorProtocol):
@@ -100,6 +102,8 @@ class GaussianMixture(EstimatorProtocol):
         self.verbose = verbose
         self.verbose_interval = verbose_interval
 
+    _stepper: Stepper
+
     # ------------------------------------------------------------------------------------------------ fitting
 
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> GaussianMixture:
@@ -110,14 +114,7 @@ class GaussianMixture(EstimatorProtocol):
         self._check_constructor()
         x = validate_data(self, X, reset=True, min_samples=2)
         weight = validate_sample_weight(self, sample_weight, len(x), x.dtype)
-        n_samples = int(np.count_nonzero(weight))
-        if n_samples < self.n_components:
-            raise DataError(
-                "E211",
-                f"Expected n_samples >= n_components but got n_components = {self.n_components}, "
-                f"n_samples = {n_samples}",
-                "ask for fewer components, or give more rows",
-            )
+        self._check_enough(weight)
         given = check_given(self, x.shape[1])
         with precision_context(x.dtype):
             self._adopt(self._run(prepare_rows(x, weight), given))
@@ -126,6 +123,43 @@ class GaussianMixture(EstimatorProtocol):
     def fit_predict(self, X: Any, y: Any = None, sample_weight: Any = None) -> np.ndarray:
         """``fit(X).predict(X)``."""
         return self.fit(X, y, sample_weight).predict(X)
+
+    def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> GaussianMixture:
+        """One step of stepwise EM with the rows X (N, D) as the next batch; `y` is ignored. Returns self.
+
+        The first call takes its start, and the units of `reg_covar`, from its rows, and a later one goes on from there,
+        with step sizes (t + 2)^-0.6 for t = 1, 2 … Batches should be random samples, with many rows to a component.
+        `lower_bound_` is the mean log-likelihood of X under the mixture before.
+        """
+        first = not hasattr(self, "_stepper")
+        if first:
+            self._check_constructor()
+        x = validate_data(self, X, reset=first)
+        weight = validate_sample_weight(self, sample_weight, len(x), x.dtype)
+        with precision_context(x.dtype if first else self._stepper.state.params.dtype):
+            if first:
+                self._check_enough(weight)
+                rows = prepare_rows(x, weight)
+                seed = check_random_state(self.random_state).randint(2**31 - 1)
+                how = (self.covariance_type, seed, self.n_init, self.init_params, (self.reg_covar, "absolute"))
+                start, inside = first_mixture(rows, self.n_components, *how)
+                self._stepper = Stepper.of(rows, start, inside, PowerSchedule())
+            score = self._stepper.step(Batch(x, weight.astype(np.float64)))
+            self._set_params(self._stepper.params)
+        self.n_iter_ = int(self._stepper.state.n_steps)
+        self.converged_ = False
+        self.lower_bound_ = score
+        return self
+
+    def _check_enough(self, weight: np.ndarray) -> None:
+        n_samples = int(np.count_nonzero(weight))
+        if n_samples < self.n_components:
+            raise DataError(
+                "E211",
+                f"Expected n_samples >= n_components but got n_components = {self.n_components}, "
+                f"n_samples = {n_samples}",
+                "ask for fewer components, or give more rows",
+            )
 
     def _check_constructor(self) -> None:
         for name, minimum in (("n_components", 1), ("max_iter", 0), ("n_init", 1), ("verbose_interval", 1)):
@@ -197,9 +231,8 @@ class GaussianMixture(EstimatorProtocol):
     def _adopt(self, result: FitResult) -> None:
         """Set the fitted attributes from a result, print what `verbose` asks for, warn if not converged."""
         self.result_ = result
-        self.weights_, self.means_ = result.params.weights, result.params.means
-        self.covariances_ = result.params.covariances
-        self.precisions_cholesky_, self.precisions_ = map(np.asarray, _precisions(result.params))
+        vars(self).pop("_stepper", None)
+        self._set_params(result.params)
         self.converged_ = result.converged
         self.n_iter_ = result.n_iter
         self.lower_bound_ = result.score
@@ -210,6 +243,10 @@ class GaussianMixture(EstimatorProtocol):
             cure = "try different init parameters, or increase max_iter, tol, or check for degenerate data."
             found = "Best performing initialization did not converge."
             warnings.warn(marked(convergence_warning(), "W301", found, cure), stacklevel=3)
+
+    def _set_params(self, params: GMMParams) -> None:
+        self.weights_, self.means_, self.covariances_ = params.weights, params.means, params.covariances
+        self.precisions_cholesky_, self.precisions_ = map(np.asarray, _precisions(params))
 
     @property
     def params_family(self) -> Any:

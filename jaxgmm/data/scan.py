@@ -1,0 +1,193 @@
+"""Files as sources of rows: one, several, a folder or a pattern, read piece by piece in every pass."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from jaxgmm._status import DataError, UsageError
+from jaxgmm.data import arrow, text
+from jaxgmm.data.batches import Indexed, Joined, Source
+from jaxgmm.data.decoded import Decoded, kept
+from jaxgmm.data.sources import ColumnKey, choose_columns, open_table
+
+# What a folder is searched for.
+SUFFIXES = (".npy", ".csv", ".tsv", ".txt", ".parquet", ".feather", ".arrow")
+_ARROW = (".parquet", ".feather", ".arrow")
+_MARKS = "*?["
+
+
+def is_many(path: str) -> bool:
+    """Whether a path means several files: a folder, or a pattern."""
+    return os.path.isdir(path) or (any(mark in path for mark in _MARKS) and not os.path.exists(path))
+
+
+def is_arrow(path: str) -> bool:
+    """Whether a file is read with pyarrow."""
+    return path.lower().endswith(_ARROW)
+
+
+def scan_table(
+    paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    *,
+    columns: Sequence[ColumnKey] | ColumnKey | None = None,
+    drop: Sequence[ColumnKey] | ColumnKey | None = None,
+    weight_column: ColumnKey | None = None,
+    header: bool | None = None,
+    cache: bool = True,
+) -> Source:
+    """Files as one source of rows, for fits of data that do not fit into memory.
+
+    ``.npy`` is read as it is. Text, ``.parquet`` and ``.feather`` (with pyarrow: ``pip install 'jaxgmm[data]'``) are
+    decoded once, and kept as ``.npy`` in the cache directory, since EM reads its data tens of times. Columns of Parquet
+    and Feather files are numbers, or fixed-size lists of numbers, each of which becomes a column for every place.
+
+    paths: a file; several; a folder, of which all tables are taken in the order of their names; or a pattern with ``*``
+    or ``?``. columns, drop, weight_column, header: see `read_table`; all files have the same columns. cache: whether
+    what had to be decoded is kept; otherwise every pass decodes it again.
+
+    Returns a source for `fit`, `sweep` and `map_rows`. Raises `DataError` for a file that is missing, damaged, or
+    unlike the others, and `UsageError` for a column that does not exist.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for i in range(2):
+    ...         np.save(Path(folder, f"part-{i}.npy"), np.full((3, 2), i))
+    ...     source = scan_table(folder)
+    ...     [batch.x.shape for batch in source.pieces(2)]
+    [(2, 2), (1, 2), (2, 2), (1, 2)]
+    """
+    found = _files(paths)
+    parts = [
+        _scan(path, columns=columns, drop=drop, weight_column=weight_column, header=header, cache=cache)
+        for path in found
+    ]
+    name = os.fspath(paths) if isinstance(paths, (str, os.PathLike)) else f"{len(found)} files"
+    return parts[0] if len(parts) == 1 else Joined(parts, str(name))
+
+
+def _files(paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> list[str]:
+    """The files meant, in their order."""
+    if not isinstance(paths, (str, os.PathLike)):
+        found = [os.fspath(path) for path in paths]
+        if not found:
+            raise UsageError("E140", "there are no files to read", "name at least one")
+        return found
+    path = os.fspath(paths)
+    if os.path.isdir(path):
+        found = sorted(entry.path for entry in os.scandir(path) if entry.name.lower().endswith(SUFFIXES))
+        if not found:
+            raise DataError("E402", f"{path} is a directory without tables", f"name one with {', '.join(SUFFIXES)}")
+        return found
+    if is_many(path):
+        found = sorted(glob.glob(path, recursive=True))
+        if not found:
+            raise DataError("E401", f"no file matches {path}", "correct the pattern")
+        return found
+    return [path]
+
+
+def _scan(
+    path: str,
+    *,
+    columns: Sequence[ColumnKey] | ColumnKey | None,
+    drop: Sequence[ColumnKey] | ColumnKey | None,
+    weight_column: ColumnKey | None,
+    header: bool | None,
+    cache: bool,
+) -> Source:
+    """One file as a source."""
+    if is_arrow(path):
+        table: Any = arrow.open_file(path)
+        names = table.columns
+    else:
+        table = open_table(path, header)
+        names = table.columns if isinstance(table, text.Layout) else tuple(f"x{i}" for i in range(table.shape[1]))
+    choice = choose_columns(names, columns, drop, weight_column, None, path)
+    chosen = tuple(names[i] for i in choice.features)
+    if isinstance(table, np.ndarray):
+        every = choice.features == list(range(len(names)))
+        rows = NpyFile.of(path, table) if isinstance(table, np.memmap) else table
+        return Indexed(rows, path, None if every else choice.features, choice.weight, chosen)
+    numbers = [*choice.features, *([] if choice.weight is None else [choice.weight])]
+    decoded = table.pieces(numbers) if not isinstance(table, text.Layout) else text.Pieces(table, numbers)
+    weight = None if choice.weight is None else len(choice.features)
+    stored = (
+        kept(path, decoded, (chosen, names[choice.weight] if choice.weight is not None else None)) if cache else None
+    )
+    if stored is None:
+        return Decoded(decoded, path, weight, chosen)
+    rows = NpyFile.of(path, np.load(stored, mmap_mode="r"), where=stored)
+    return Indexed(rows, path, None if weight is None else list(range(weight)), weight, chosen, decoded.place)
+
+
+@dataclass(frozen=True, eq=False)
+class NpyFile:
+    """The matrix in a ``.npy`` file, of which slices of rows are read.
+
+    Unlike a memory map it takes no memory beside the slice, and a file that is cut while in use is an error and not the
+    end of the process. name: for messages; path: where the numbers are, from the byte `offset` on. state: size and time
+    of change of the file when it was opened.
+    """
+
+    name: str
+    path: str
+    shape: tuple[int, int]
+    dtype: np.dtype
+    offset: int
+    state: tuple[int, int]
+    columns_first: bool = False
+
+    @classmethod
+    def of(cls, name: str, array: np.memmap[Any, Any], where: str | None = None) -> NpyFile:
+        """The file behind a memory map of all of its rows."""
+        path = where or name
+        flat = array.ndim == 1 or array.shape[1] == 1
+        n_rows, n_columns = array.shape
+        return cls(
+            name=name,
+            path=path,
+            shape=(n_rows, n_columns),
+            dtype=array.dtype,
+            offset=int(_base(array).offset),
+            state=_state(path, name),
+            columns_first=not flat and not array.flags.c_contiguous,
+        )
+
+    def __getitem__(self, rows: slice) -> np.ndarray:
+        start, stop, _ = rows.indices(self.shape[0])
+        if _state(self.path, self.name) != self.state:
+            raise DataError("E252", f"{self.name} has changed since it was opened", "fit again when it is complete")
+        n_rows, n_columns = self.shape
+        if self.columns_first:
+            return np.stack([self._read(c * n_rows + start, stop - start) for c in range(n_columns)], axis=1)
+        return self._read(start * n_columns, (stop - start) * n_columns).reshape(-1, n_columns)
+
+    def _read(self, first: int, count: int) -> np.ndarray:
+        try:
+            values = np.fromfile(self.path, self.dtype, count, offset=self.offset + first * self.dtype.itemsize)
+        except OSError as error:
+            raise DataError("E403", f"{self.name} cannot be read: {error.strerror}", "check the disk") from None
+        if len(values) < count:
+            raise DataError("E252", f"{self.name} has become shorter since it was opened", "fit again")
+        return values
+
+
+def _base(array: Any) -> Any:
+    """The map itself, of which `array` may be a view with another shape."""
+    while not hasattr(array, "offset") or (isinstance(array.base, np.memmap)):
+        array = array.base
+    return array
+
+
+def _state(path: str, name: str) -> tuple[int, int]:
+    try:
+        found = os.stat(path)
+    except OSError:
+        raise DataError("E252", f"{name} has vanished since it was opened", "put it back, and fit again") from None
+    return found.st_size, found.st_mtime_ns

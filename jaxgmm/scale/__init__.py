@@ -1,0 +1,1 @@
+"""Past one computer's memory: rows streamed from where they are kept."""

@@ -1,0 +1,229 @@
+"""EM over rows that stay where they are kept: every pass reads them batch after batch, and keeps only statistics."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+from jax import Array
+
+from jaxgmm import _progress
+from jaxgmm._numerics import eps
+from jaxgmm._options import EMOptions
+from jaxgmm._pytree import replace
+from jaxgmm._status import DataError, UsageError
+from jaxgmm.data.batches import Batch, Part, Source, ahead, batches, weights_of
+from jaxgmm.data.rows import Rows, pad_rows, pad_vector, power_of_two
+from jaxgmm.data.survey import survey
+from jaxgmm.em.lanes import Course, LanesResult, run_lanes
+from jaxgmm.params import Factors, GMMParams
+from jaxgmm.scale.checkpoint import Checkpoints
+from jaxgmm.scale.devices import collect_placed, place
+from jaxgmm.scale.processes import Group, PeerLost, gather, group
+from jaxgmm.stats import SuffStats
+
+# Bytes of a batch where no number of rows is asked for: much longer than what a batch costs beside its rows.
+BATCH_BYTES = 1 << 25
+
+
+@dataclass(frozen=True, eq=False)
+class Stream:
+    """Rows of a source centred and scaled as `data.rows.Rows` are, made anew in every pass (`em.lanes.Passes`).
+
+    batch_size: rows at a time. n_samples, weight_sum: what every pass must find again. digest: of the first pass.
+    devices: that share every batch. members: the processes that have a part of the rows each, `source` being that of
+    this process; all numbers are of the rows of all. checkpoints: where the state is kept, or None. held: the batches,
+    if they stay on the devices.
+    """
+
+    source: Source
+    batch_size: int
+    offset: np.ndarray
+    scale: float
+    n_samples: int
+    weight_sum: float
+    digest: str
+    devices: tuple[jax.Device, ...]
+    members: Group
+    checkpoints: Checkpoints | None = None
+    held: tuple[tuple[Array, Array, int], ...] | None = None
+
+    @property
+    def n_batches(self) -> int:
+        """Batches of a pass of this process; one without rows has an empty one."""
+        return max(1, -(-self.n_mine // self.batch_size))
+
+    @property
+    def n_mine(self) -> int:
+        """Rows of this process."""
+        return self.n_samples if self.source.n_samples is None else self.source.n_samples
+
+    def batches(self, first: int = 0) -> Generator[tuple[Array, Array, int]]:
+        """Rows and weights on the device, padded to one shape, and the number of rows, from the batch `first` on.
+
+        The next batch is being made while one is in use.
+        """
+        if self.held is not None:
+            return (batch for batch in self.held[first:])
+        wide = jax.dtypes.canonicalize_dtype("float64") == "float64"
+
+        def prepared() -> Iterator[tuple[Array, Array, int]]:
+            # JAX keeps its precision for each thread.
+            with jax.enable_x64(wide):
+                if not self.n_mine:
+                    yield self._prepare(Batch(np.empty((0, self.source.n_features), self.source.dtype), None))
+                for batch in batches(self.source, self.batch_size, first * self.batch_size):
+                    yield self._prepare(batch)
+
+        return ahead(prepared)
+
+    def _prepare(self, batch: Batch) -> tuple[Array, Array, int]:
+        dtype = self.source.dtype
+        weight = weights_of(batch, dtype)
+        where = (dtype, self.offset, self.scale, self.batch_size, self.devices)
+        return *place(batch.x, weight, *where), len(batch.x)
+
+    def collect(self, factors: Factors, *, kernel: str) -> list[SuffStats]:
+        """The statistics of every lane (L, ...) over all rows, with a leading axis of one part.
+
+        Batches are added up in double precision, so that nothing drifts with their number.
+        """
+        first, total = (0, None) if self.checkpoints is None else self.checkpoints.begin_pass()
+        tell = _progress.listener()
+        tell.begin(self.n_mine, self.n_batches)
+        with contextlib.closing(self.batches(first)) as arriving:
+            for i, (x, weight, n_rows) in enumerate(arriving, first + 1):
+                parts = collect_placed(factors, x, weight, kernel)
+                sums: SuffStats = jax.tree.map(_wide_sum, *parts)
+                # The pivots are no sums: they are the same for all rows.
+                sums = replace(sums, pivot=np.asarray(parts[0].pivot)[0])
+                total = sums if total is None else total + sums
+                tell.batch(n_rows)
+                if self.checkpoints is not None and self.members.count == 1 and i < self.n_batches:
+                    self.checkpoints.batch_done(i, total)
+        assert total is not None
+        total = self._of_all(total)
+        self._recognise(total)
+        return [jax.tree.map(lambda a: np.asarray(a, self.source.dtype)[None], total)]
+
+    def _of_all(self, mine: SuffStats) -> SuffStats:
+        """The sums of all processes, added up in their order. What is there is saved when one of them is lost."""
+        if self.members.count == 1:
+            return mine
+        leaves, structure = jax.tree.flatten(mine)
+        try:
+            everyone = gather([np.atleast_1d(leaf) for leaf in leaves], self.members)
+        except PeerLost:
+            if self.checkpoints is not None:
+                self.checkpoints.write(anyway=True)
+            raise
+        sums = [
+            np.sum(parts, axis=0).reshape(np.shape(leaf))
+            for parts, leaf in zip(zip(*everyone, strict=True), leaves, strict=True)
+        ]
+        return replace(jax.tree.unflatten(structure, sums), pivot=mine.pivot)
+
+    def enter(self, course: Course) -> LanesResult | None:
+        """See `Passes.enter`."""
+        return None if self.checkpoints is None else self.checkpoints.enter(course)
+
+    def passed(self, course: Course) -> None:
+        """See `Passes.passed`."""
+        best = int(np.argmax(course.states.best_log_likelihood + course.states.best_penalty))
+        log_likelihood = float(course.states.best_log_likelihood[best])
+        _progress.listener().passed(int(course.states.n_iter[best]), log_likelihood, len(course.lanes))
+        if self.checkpoints is not None:
+            self.checkpoints.passed(course)
+
+    def stopped(self, course: Course) -> None:
+        """See `Passes.stopped`."""
+        if self.checkpoints is not None:
+            self.checkpoints.write()
+
+    def leave(self, result: LanesResult) -> None:
+        """See `Passes.leave`."""
+        if self.checkpoints is not None:
+            self.checkpoints.leave(result)
+
+    def _recognise(self, total: SuffStats) -> None:
+        """Refuse rows that are not those of the first pass."""
+        found = float(np.asarray(total.weight_sum).ravel()[0])
+        if not math.isclose(found, self.weight_sum, rel_tol=1e3 * eps(self.source.dtype)):
+            raise DataError(
+                "E252",
+                f"{self.source.name} has changed: the weights of its rows were {self.weight_sum:.9g} in all at first "
+                f"and are {found:.9g} now",
+                "leave the data as they are while they are in use, and fit again",
+            )
+
+    def run(
+        self, rows: Rows, starts: GMMParams, options: EMOptions, *, kernel: str = "auto", accelerate: str | None = None
+    ) -> LanesResult:
+        """All lanes to their stop: one pass over the source for an iteration of all of them."""
+        shape = jax.ShapeDtypeStruct((self.n_samples, rows.n_features), rows.dtype)
+        return run_lanes(starts, shape, None, options, kernel, self.n_samples, accelerate, self)
+
+
+def _wide_sum(*parts: Any) -> np.ndarray:
+    """Parts (P, L, ...) of one leaf, added up in double precision."""
+    return np.sum([np.sum(np.asarray(part), axis=0, dtype=np.float64) for part in parts], axis=0)
+
+
+def open_stream(source: Source, batch_size: int | None, seed: int, *, hold: bool = False) -> tuple[Rows, Stream]:
+    """A first pass over the source: a sample of its rows to start from, with what is known of all rows, and the stream.
+
+    batch_size: the largest number of rows at a time, None for what fits into `BATCH_BYTES`. seed: of the sample. hold:
+    keep all rows on the devices, as one batch. To be called inside the 64-bit context that the source's dtype asks for.
+    """
+    devices, members, first = tuple(jax.local_devices()), group(), 0
+    if members.count > 1:
+        if source.n_samples is None:
+            raise UsageError(
+                "E128",
+                f"how many rows {source.name} has is not known before they are read, so they cannot be shared out",
+                "convert the data to .npy or Parquet, or let them be kept decoded (no --no-cache)",
+            )
+        first, end = members.share(source.n_samples)
+        source = Part(source, first, end)
+    usual = max(1, BATCH_BYTES // (source.n_features * source.dtype.itemsize)) * len(devices)
+    found = survey(source, seed, first, gather if members.count > 1 else None)
+    n_mine = max(1, found.n_samples if source.n_samples is None else source.n_samples)
+    size = n_mine if hold else batch_size or usual
+    dtype = source.dtype
+    reach = float(np.max(found.reach))
+    scale = float(power_of_two(reach, dtype))
+    # Batches of equal length: none is nearly empty.
+    equal = -(-n_mine // -(-n_mine // size))
+    covariance = found.covariance / scale**2
+    sample = pad_rows(found.sample, dtype, found.mean, scale)
+    sample[np.flatnonzero(found.sample_weight == 0)] = 0.0
+    rows = Rows(
+        x=jax.device_put(sample),
+        weight=jax.device_put(pad_vector(found.sample_weight, dtype)),
+        offset=found.mean,
+        scale=scale,
+        reach=reach,
+        variances=np.diag(covariance).copy(),
+        resolution=eps(dtype) * np.abs(found.mean) / scale,
+        n_samples=found.n_samples,
+        n_used=found.n_used,
+        weight_sum=found.weight_sum,
+        known_covariance=covariance,
+    )
+    stream = Stream(
+        source=source,
+        batch_size=equal,
+        offset=found.mean,
+        scale=scale,
+        n_samples=found.n_samples,
+        weight_sum=found.weight_sum,
+        digest=found.digest,
+        devices=devices,
+        members=members,
+    )
+    return rows, replace(stream, held=tuple(stream.batches())) if hold else stream

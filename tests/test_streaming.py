@@ -1,0 +1,456 @@
+"""Fits of rows that stay where they are: the same as in memory, however the rows come, and nothing kept of them."""
+
+import threading
+
+import numpy as np
+import pytest
+
+import jaxgmm
+from jaxgmm import DataError, UsageError, fit, sweep
+from jaxgmm._checks import precision_context
+from jaxgmm.data import batches as pieces, scan_table, survey as surveys
+from jaxgmm.data.batches import Indexed, Iterated, Joined, Rescaled, ahead, batches
+from jaxgmm.data.rows import prepare_rows
+from jaxgmm.data.survey import survey
+from jaxgmm.scale import choose, stream as streams
+from tests.helpers import D, K, N, start, tolerance
+
+FAMILIES = ("full", "tied", "diag", "spherical")
+
+
+def rows_of(source, size):
+    return np.concatenate([batch.x for batch in batches(source, size)])
+
+
+def difference(ours, theirs):
+    """The largest relative difference of the parameters of two fits."""
+    return max(
+        float(np.max(np.abs(np.asarray(getattr(ours.params, name)) - np.asarray(getattr(theirs.params, name)))))
+        / float(np.max(np.abs(np.asarray(getattr(theirs.params, name)))))
+        for name in ("weights", "means", "covariances")
+    )
+
+
+@pytest.fixture
+def no_limits(monkeypatch):
+    """As much memory as one likes."""
+    monkeypatch.setattr(choose, "free_device_memory", lambda: None)
+
+
+# Equal to in memory
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 1000, N])
+def test_batches_of_any_size_give_the_fit_in_memory(small, batch_size):
+    options = {"init": start("full"), "max_iter": 40}
+    there, here = fit(small.x, K, batch_size=batch_size, **options), fit(small.x, K, **options)
+    assert here.n_iter == there.n_iter > 10
+    assert there.log_likelihood == pytest.approx(here.log_likelihood, rel=1e-12)
+    np.testing.assert_allclose(there.restart_history, here.restart_history, rtol=1e-12)
+    assert difference(there, here) < 1e-9
+    assert (there.n_samples, there.weight_sum) == (N, N)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_and_kernel_streams(small, family):
+    for kernel in ("features", "whitening"):
+        options = {"init": start(family), "max_iter": 20, "covariance_type": family, "kernel": kernel}
+        there, here = fit(small.x, K, batch_size=100, **options), fit(small.x, K, **options)
+        assert there.kernel == here.kernel == kernel
+        assert there.log_likelihood == pytest.approx(here.log_likelihood, rel=1e-12)
+        assert difference(there, here) < 1e-9
+
+
+def test_weights_count_in_a_stream(small):
+    options = {"init": start("full"), "max_iter": 20, "sample_weight": small.counts}
+    there, here = fit(small.x, K, batch_size=100, **options), fit(small.x, K, **options)
+    assert there.log_likelihood == pytest.approx(here.log_likelihood, rel=1e-12)
+    assert difference(there, here) < 1e-9
+    assert there.weight_sum == small.counts.sum()
+
+
+def test_random_starts_are_those_in_memory_where_all_rows_fit_into_the_sample(small):
+    there, here = (fit(small.x, K, key=0, n_restarts=4, max_iter=30, **more) for more in ({"batch_size": 64}, {}))
+    np.testing.assert_allclose(there.restart_log_likelihoods, here.restart_log_likelihoods, rtol=1e-10)
+
+
+def test_a_sample_is_enough_to_start_from(small, monkeypatch):
+    monkeypatch.setattr(surveys, "SAMPLE_ROWS", 50)
+    found = fit(small.x, K, key=0, n_restarts=4, batch_size=64)
+    assert found.converged
+    assert found.log_likelihood >= fit(small.x, K, key=0, n_restarts=4).log_likelihood - 1e-3
+
+
+def test_a_sweep_streams(small):
+    there, here = (sweep(small.x, range(1, 4), key=0, n_restarts=2, **more) for more in ({"batch_size": 64}, {}))
+    np.testing.assert_allclose(there.values, here.values, rtol=1e-9)
+    with pytest.raises(UsageError, match="silhouette") as error:
+        sweep(small.x, range(2, 4), key=0, criterion="silhouette", batch_size=64)
+    assert error.value.code == "E111"
+
+
+@pytest.mark.parametrize("accelerate", ["squarem", "lbfgs"])
+def test_acceleration_and_repairs_work_in_a_stream(small, accelerate):
+    there, here = (
+        fit(small.x, K, init=start("full"), accelerate=accelerate, degenerate="revive", **more)
+        for more in ({"batch_size": 64}, {})
+    )
+    assert there.converged
+    assert there.log_likelihood == pytest.approx(here.log_likelihood, rel=1e-7)
+
+
+def test_single_precision_does_not_drift_with_the_number_of_batches():
+    """Where 4,000 partial sums in single precision would be off by many times its eps."""
+    x = np.random.default_rng(0).normal(size=(4000, 1)).astype(np.float32) + np.float32(3.0)
+    options = {"max_iter": 1, "init": start("diag", 1), "covariance_type": "diag"}
+    options["init"] = jaxgmm.make_params([1.0], [[2.0]], [[1.0]], "diag")
+    there, here = fit(x, 1, batch_size=1, **options), fit(x.astype(np.float64), 1, **options)
+    assert there.params.dtype == np.float32
+    assert there.log_likelihood == pytest.approx(here.log_likelihood, rel=tolerance(np.float32, 4))
+    assert difference(there, here) < tolerance(np.float32, 8)
+
+
+# However the rows come
+
+
+def parquet(path, table, **options):
+    import pyarrow.parquet
+
+    pyarrow.parquet.write_table(table, path, **options)
+
+
+def make_source(kind, x, folder):
+    """The rows as a source of that kind."""
+    if kind == "memory map":
+        np.save(folder / "x.npy", x)
+        return np.load(folder / "x.npy", mmap_mode="r")
+    if kind == "list":
+        return [x[:30], x[30:31], x[31:]]
+    if kind == "hdf5":
+        h5py = pytest.importorskip("h5py")
+        return h5py.File(folder / "x.h5", "w").create_dataset("x", data=x, chunks=(64, D))
+    names = [f"c{i}" for i in range(D)]
+    if kind in ("npy", "by columns"):
+        np.save(folder / "x.npy", np.asfortranarray(x) if kind == "by columns" else x)
+        return scan_table(folder / "x.npy")
+    if kind == "folder":
+        for i, part in enumerate(np.array_split(x, 3)):
+            np.save(folder / f"part-{i}.npy", part)
+        return scan_table(folder)
+    if kind == "pattern":
+        for i, part in enumerate(np.array_split(x, 3)):
+            np.savetxt(folder / f"{i}.csv", part, "%.17g", delimiter=",", header=",".join(names), comments="")
+        return scan_table(str(folder / "*.csv"))
+    pyarrow = pytest.importorskip("pyarrow")
+    if kind == "lists":
+        table = pyarrow.table({"x": pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(x.ravel()), D)})
+    else:
+        table = pyarrow.table(dict(zip(names, x.T, strict=True)) | {"word": ["a"] * len(x)})
+    if kind == "feather":
+        from pyarrow import feather
+
+        feather.write_feather(table, folder / "x.feather", chunksize=70)
+        return scan_table(folder / "x.feather", drop="word")
+    parquet(folder / "x.parquet", table, row_group_size=70)
+    return scan_table(folder / "x.parquet", drop=None if kind == "lists" else "word", cache=kind != "undecoded")
+
+
+KINDS = ["memory map", "list", "hdf5", "npy", "by columns", "folder", "pattern", "parquet", "lists", "undecoded"]
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "feather"])
+@pytest.mark.usefixtures("no_limits")
+def test_every_kind_of_source_gives_the_same_fit(small, kind, tmp_path, monkeypatch):
+    monkeypatch.setenv("JAXGMM_CACHE_DIR", str(tmp_path / "cache"))
+    source = make_source(kind, small.x, tmp_path)
+    options = {"init": start("full"), "max_iter": 5}
+    here = fit(small.x, K, **options)
+    for more in ({"batch_size": 64}, {}):
+        there = fit(source, K, **options, **more)
+        assert there.log_likelihood == pytest.approx(here.log_likelihood, rel=1e-12)
+        assert there.n_samples == N
+
+
+def test_what_was_decoded_is_kept_once(small, tmp_path, monkeypatch):
+    monkeypatch.setenv("JAXGMM_CACHE_DIR", str(tmp_path / "cache"))
+    source = make_source("parquet", small.x, tmp_path)
+    kept = sorted((tmp_path / "cache" / "tables").iterdir())
+    assert len(kept) == 1
+    np.testing.assert_array_equal(np.load(kept[0]), small.x)
+    np.testing.assert_array_equal(rows_of(source, 64), small.x)
+    before = kept[0].stat().st_ino
+    scan_table(tmp_path / "x.parquet", drop="word")
+    assert [path.stat().st_ino for path in (tmp_path / "cache" / "tables").iterdir()] == [before]
+    # Another content is another file.
+    make_source("parquet", small.x + 1.0, tmp_path)
+    assert len(list((tmp_path / "cache" / "tables").iterdir())) == 2
+    monkeypatch.setenv("JAXGMM_CACHE_DIR", "off")
+    assert type(make_source("parquet", small.x, tmp_path)).__name__ == "Decoded"
+
+
+def test_columns_and_weights_are_chosen_by_name(small, tmp_path, monkeypatch):
+    pyarrow = pytest.importorskip("pyarrow")
+    monkeypatch.setenv("JAXGMM_CACHE_DIR", str(tmp_path / "cache"))
+    weight = small.counts.astype(float)
+    parquet(tmp_path / "x.parquet", pyarrow.table({"w": weight, "b": small.x[:, 1], "a": small.x[:, 0]}))
+    np.savetxt(tmp_path / "x.csv", np.c_[weight, small.x[:, 1::-1]], "%.17g", ",", header="w,b,a", comments="")
+    np.save(tmp_path / "x.npy", np.c_[weight, small.x[:, 1::-1]])
+    for name, chosen, weights in (("x.parquet", ["a", "b"], "w"), ("x.csv", ["a", "b"], "w"), ("x.npy", [2, 1], 0)):
+        for cache in (True, False):
+            source = scan_table(tmp_path / name, columns=chosen, weight_column=weights, cache=cache)
+            found = list(batches(source, 64))
+            np.testing.assert_array_equal(np.concatenate([batch.x for batch in found]), small.x[:, :2])
+            np.testing.assert_array_equal(np.concatenate([batch.weight for batch in found]), weight)
+    assert source.n_features == 2
+
+
+@pytest.mark.parametrize("size", [1, 3, 64, 1000])
+def test_batches_do_not_depend_on_how_a_source_is_cut(small, size):
+    whole = Indexed(small.x, weight=small.counts.astype(float))
+    cut = Joined(
+        [Indexed(small.x[i:j], weight=small.counts[i:j].astype(float)) for i, j in ((0, 7), (7, 8), (8, N))], "x"
+    )
+    for one, other in zip(batches(whole, size), batches(cut, size), strict=True):
+        np.testing.assert_array_equal(one.x, other.x)
+        np.testing.assert_array_equal(one.weight, other.weight)
+        assert len(one.x) <= size
+
+
+def test_a_thread_reads_ahead_and_ends():
+    made = []
+
+    def items():
+        for i in range(100):
+            made.append(i)
+            yield i
+
+    reader = ahead(items)
+    assert [next(reader) for _ in range(3)] == [0, 1, 2]
+    reader.close()
+    assert len(made) <= 6
+    assert not [thread for thread in threading.enumerate() if thread.name == "jaxgmm-reader"]
+
+    def failing():
+        yield 1
+        raise DataError("E203", "a row is bad", "drop it")
+
+    with pytest.raises(DataError, match="a row is bad"):
+        list(ahead(failing))
+
+
+# The first pass
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e8])
+def test_a_survey_finds_what_rows_in_memory_have(small, offset, monkeypatch):
+    x, weight = small.x + offset, small.counts.astype(float)
+    monkeypatch.setattr(surveys, "CHUNK", 16)
+    found = survey(Indexed(x, weight=weight))
+    with precision_context(np.dtype(np.float64)):
+        rows = prepare_rows(x, weight)
+        covariance = rows.covariance()
+    ulp = np.finfo(float).eps
+    np.testing.assert_allclose(found.mean, rows.offset, rtol=4 * ulp)
+    np.testing.assert_allclose(found.covariance, covariance * rows.scale**2, rtol=1e-13, atol=1e-13)
+    assert np.max(found.reach) == pytest.approx(rows.reach, abs=4 * ulp * (1 + offset))
+    assert (found.n_samples, found.n_used) == (N, np.count_nonzero(weight))
+    np.testing.assert_array_equal(found.sample, x)
+    np.testing.assert_array_equal(found.sample_weight, weight)
+
+
+def test_a_survey_is_the_same_however_the_rows_come(small, monkeypatch):
+    monkeypatch.setattr(surveys, "CHUNK", 16)
+    monkeypatch.setattr(surveys, "SAMPLE_ROWS", 40)
+    one, other = survey(Indexed(small.x), 5), survey(Iterated([small.x[:33], small.x[33:]]), 5)
+    for name in ("mean", "covariance", "reach", "sample", "sample_weight"):
+        np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
+    assert len(one.sample) == 40
+    assert one.sample_weight.sum() == pytest.approx(N)
+    assert not np.array_equal(one.sample, survey(Indexed(small.x), 6).sample)
+
+
+def test_a_constant_column_has_no_variance(monkeypatch):
+    x = np.random.default_rng(0).normal(size=(1000, 2))
+    x[:, 1] = 0.1
+    found = survey(Indexed(x))
+    assert (found.mean[1], found.reach[1]) == (0.1, 0.0)
+    assert not found.covariance[1].any()
+
+
+def test_samples_follow_the_weights(monkeypatch):
+    """A row of ten times the weight is drawn about ten times as often."""
+    monkeypatch.setattr(surveys, "SAMPLE_ROWS", 20)
+    weight = np.where(np.arange(1000) % 2, 10.0, 1.0)
+    weight[::7] = 0.0
+    drawn = np.concatenate(
+        [survey(Indexed(np.arange(1000.0)[:, None], weight=weight), s).sample[:, 0] for s in range(99)]
+    )
+    counted = np.bincount(drawn.astype(int), minlength=1000)
+    assert not counted[::7].any()
+    ratio = counted[weight == 10].sum() / counted[weight == 1].sum()
+    assert 8.0 < ratio < 12.0
+
+
+# What cannot be used
+
+
+def refused(code, call):
+    with pytest.raises((DataError, UsageError)) as error:
+        call()
+    assert error.value.code == code
+    return error.value.found
+
+
+@pytest.mark.usefixtures("no_limits")
+def test_nan_deep_inside_is_named_by_file_and_row(small, tmp_path, monkeypatch):
+    monkeypatch.setenv("JAXGMM_CACHE_DIR", str(tmp_path / "cache"))
+    for kind, place in (
+        ("folder", "part-2.npy, row 33, column 1"),
+        ("parquet", "x.parquet, row group 2, row 167, column 1 ('c1')"),
+        ("undecoded", "x.parquet, row group 2, row 167, column 1 ('c1')"),
+        ("list", "x, row 167, column 1"),
+    ):
+        x = small.x.copy()
+        x[167, 1] = np.nan
+        folder = tmp_path / kind
+        folder.mkdir()
+        source = make_source(kind, x, folder)
+        assert place in refused("E203", lambda source=source: fit(source, K, key=0, batch_size=50))
+
+
+def test_data_that_change_during_the_fit_are_noticed(small, tmp_path, monkeypatch):
+    path = tmp_path / "x.npy"
+
+    def vanish():
+        path.unlink()
+
+    def shrink():
+        path.write_bytes(path.read_bytes()[:2000])
+
+    def rewrite():
+        np.save(path, small.x[::-1] * 2.0)
+
+    collect = streams.Stream.collect
+    for change in (vanish, shrink, rewrite):
+        np.save(path, small.x)
+        source, passes = scan_table(path), []
+
+        def passing(self, factors, *, kernel, change=change, passes=passes):
+            passes.append(1)
+            if len(passes) == 3:
+                change()
+            return collect(self, factors, kernel=kernel)
+
+        monkeypatch.setattr(streams.Stream, "collect", passing)
+        assert "x.npy" in refused("E252", lambda source=source: fit(source, K, key=0, batch_size=50))
+
+
+def test_a_source_that_gives_other_rows_is_noticed(small):
+    class Shrinking:
+        length = N
+
+        def __iter__(self):
+            self.length -= 1
+            yield small.x[: self.length]
+
+    assert "199" not in refused("E252", lambda: fit(Shrinking(), K, key=0, batch_size=50))
+
+
+def test_unlike_parts_are_refused(small, tmp_path):
+    np.save(tmp_path / "a.npy", small.x)
+    np.save(tmp_path / "b.npy", small.x[:, :2])
+    assert "b.npy has 2 columns" in refused("E251", lambda: scan_table(tmp_path))
+    assert "2 columns" in refused("E251", lambda: fit([small.x, small.x[:, :2]], K, key=0))
+    np.save(tmp_path / "b.npy", small.x[:0])
+    assert "b.npy is empty" in refused("E208", lambda: scan_table(tmp_path))
+    (tmp_path / "b.npy").unlink()
+    (tmp_path / "c.csv").touch()
+    assert "c.csv is empty" in refused("E404", lambda: scan_table(tmp_path))
+
+
+def test_once_only_rows_and_missing_files_are_refused(small, tmp_path):
+    assert "generator" in refused("E250", lambda: fit((small.x for _ in range(2)), K, key=0))
+    assert "*.npy" in refused("E401", lambda: scan_table(tmp_path / "*.npy"))
+    assert str(tmp_path) in refused("E402", lambda: scan_table(tmp_path))
+    refused("E140", lambda: scan_table([]))
+    refused("E155", lambda: fit([small.x], K, key=0, sample_weight=np.ones(N)))
+    refused("E108", lambda: fit(small.x, K, key=0, batch_size=0))
+
+
+def test_damaged_parquet_is_refused(small, tmp_path, monkeypatch):
+    pyarrow = pytest.importorskip("pyarrow")
+    monkeypatch.setenv("JAXGMM_CACHE_DIR", "off")
+    path = tmp_path / "x.parquet"
+    parquet(path, pyarrow.table({"a": [1.0, None, 3.0], "s": ["x", "y", "z"]}))
+    assert "row 1: 'a' is missing" in refused("E422", lambda: rows_of(scan_table(path, drop="s"), 2))
+    assert "'s' does not hold numbers" in refused("E412", lambda: scan_table(path))
+    whole = path.read_bytes()
+    for length in (0, 4, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:length])
+        assert "x.parquet" in refused("E407", lambda: scan_table(path, drop="s"))
+
+
+def test_pyarrow_is_asked_for_by_name(tmp_path, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "pyarrow.parquet", None)
+    assert "pyarrow" in refused("E409", lambda: scan_table(tmp_path / "x.parquet"))
+
+
+# What is chosen, and what is kept
+
+
+def test_rows_that_do_not_fit_are_streamed_and_it_is_said(small, monkeypatch, caplog):
+    opened = []
+    real = streams.open_stream
+    monkeypatch.setattr(jaxgmm.api, "open_stream", lambda *a, **more: opened.append(1) or real(*a, **more))
+    monkeypatch.setattr(choose, "free_device_memory", lambda: 2 * small.x.nbytes - 2)
+    fit(small.x, K, key=0, max_iter=1)
+    assert opened == [1]
+    assert "so they are streamed" in caplog.text
+    monkeypatch.setattr(choose, "free_device_memory", lambda: 2 * small.x.nbytes)
+    fit(small.x, K, key=0, max_iter=1)
+    assert opened == [1]
+
+
+def test_nothing_longer_than_a_batch_is_made(small, monkeypatch):
+    longest = []
+    real = pieces._joined
+    monkeypatch.setattr(pieces, "_joined", lambda parts: longest.append(len(real(parts).x)) or real(parts))
+    monkeypatch.setattr(surveys, "CHUNK", 16)
+    monkeypatch.setattr(surveys, "_BYTES", 1)
+    fit(Indexed(small.x), K, init=start("full"), batch_size=48, max_iter=2)
+    # 200 rows in batches of equal length.
+    assert max(longest) == 40
+
+
+def test_a_rescaled_source_is_the_rescaled_rows(small):
+    source = Rescaled(Indexed(small.x), np.dtype(np.float32), np.ones(D), np.full(D, 2.0))
+    np.testing.assert_array_equal(rows_of(source, 64), ((small.x - 1.0) / 2.0).astype(np.float32))
+    assert (source.n_samples, source.n_features, source.place(3)) == (N, D, "x, row 3")
+
+
+def test_an_interrupted_stream_keeps_its_best_state(small, monkeypatch):
+    from jaxgmm import _interrupt
+
+    wish = _interrupt.Wish()
+    monkeypatch.setattr(_interrupt, "_current", wish)
+    collect, passes = streams.Stream.collect, []
+
+    def passing(self, factors, *, kernel):
+        passes.append(1)
+        if len(passes) == 4:
+            wish.exit_code = 130
+        return collect(self, factors, kernel=kernel)
+
+    monkeypatch.setattr(streams.Stream, "collect", passing)
+    found = fit(small.x, K, init=start("full"), batch_size=50)
+    assert found.status.name == "INTERRUPTED"
+    assert found.n_iter == 2
+    assert np.isfinite(found.log_likelihood)
+
+
+def test_a_batch_may_have_no_weight(small):
+    weight = np.r_[np.zeros(100), np.ones(N - 100)]
+    there, here = (
+        fit(small.x, K, init=start("full"), sample_weight=weight, max_iter=5, **m) for m in ({"batch_size": 50}, {})
+    )
+    assert there.log_likelihood == pytest.approx(here.log_likelihood, rel=1e-12)

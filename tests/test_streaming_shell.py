@@ -1,0 +1,131 @@
+"""Streams from the shell: the same models and answers as in memory, by other ways."""
+
+import json
+
+import numpy as np
+import pytest
+
+import jaxgmm
+from jaxgmm import _progress
+from jaxgmm.cli import progress
+from jaxgmm.cli.output import Console
+from tests.helpers import N
+
+FIT = ["-n", "3", "--seed", "0", "--n-restarts", "2", "--max-iter", "20"]
+
+
+@pytest.fixture
+def files(small, tmp_path, monkeypatch):
+    """The small data as .npy, CSV and, in three parts, Parquet; the model of a fit in memory."""
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("JAXGMM_CACHE_DIR", str(tmp_path / "cache"))
+    np.save("x.npy", small.x)
+    np.savetxt("x.csv", small.x, "%.17g", ",", header="a,b,c", comments="")
+    for i, part in enumerate(np.array_split(small.x, 3)):
+        parquet.write_table(pyarrow.table(dict(zip("abc", part.T, strict=True))), f"part-{i}.parquet")
+    return tmp_path
+
+
+def same(one, other):
+    for name in ("weights", "means", "covariances"):
+        np.testing.assert_allclose(getattr(one.params, name), getattr(other.params, name), rtol=1e-9, atol=1e-12)
+    assert one.meta["log_likelihood"] == pytest.approx(other.meta["log_likelihood"], rel=1e-12)
+
+
+def test_every_way_to_the_same_model(files, shell):
+    shell("fit", "x.npy", *FIT, "-o", "memory.npz")
+    memory = jaxgmm.load("memory.npz")
+    for i, words in enumerate(
+        (
+            ["x.npy", "--batch-size", "64"],
+            ["x.csv", "--batch-size", "64"],
+            ["x.csv", "--batch-size", "64", "--no-cache"],
+            ["part-*.parquet", "--batch-size", "64"],
+            ["part-*.parquet"],
+            ["x.npy", "--checkpoint", "kept"],
+            ["x.npy", "--checkpoint", "kept", "--resume", "auto"],
+        )
+    ):
+        shell("fit", *words, *FIT, "-o", f"{i}.npz")
+        found = jaxgmm.load(f"{i}.npz")
+        same(found, memory)
+        expected = None if "--no-cache" in words else memory.meta["fingerprint"]
+        assert found.meta["fingerprint"] == expected
+    assert jaxgmm.load("3.npz").columns == ("a", "b", "c")
+    assert jaxgmm.load("5.npz").digest == jaxgmm.load("6.npz").digest
+
+
+def test_standardized_and_single_precision_streams(files, shell):
+    for words in (["--standardize"], ["--dtype", "float32"]):
+        shell("fit", "x.npy", *FIT, *words, "-o", "a.npz", "--force")
+        shell("fit", "x.npy", *FIT, *words, "-o", "b.npz", "--batch-size", "64", "--force")
+        one, other = jaxgmm.load("a.npz"), jaxgmm.load("b.npz")
+        tight = one.params.dtype == np.float64
+        np.testing.assert_allclose(one.data_means, other.data_means, rtol=1e-8 if tight else 1e-4)
+        np.testing.assert_allclose(one.scale, other.scale, rtol=1e-12)
+
+
+def test_a_sweep_and_a_fit_from_a_model_stream(files, shell):
+    shell("sweep", "x.npy", "--candidates", "1-3", "--seed", "0", "--batch-size", "64", "-o", "best.npz")
+    shell("fit", "x.npy", "--init-from", "best.npz", "--batch-size", "64", "-o", "more.npz")
+    assert jaxgmm.load("more.npz").n_components == jaxgmm.load("best.npz").n_components
+
+
+@pytest.mark.parametrize("ending", ["npy", "csv", "tsv", "parquet"])
+def test_predictions_stream_to_the_same_bytes(files, shell, ending):
+    shell("fit", "x.npy", *FIT, "-o", "m.npz")
+    for words in ([], ["--proba"], ["--uncertainty"]):
+        shell("predict", "m.npz", "x.npy", *words, "-o", f"a.{ending}", "--force")
+        shell("predict", "m.npz", "x.npy", *words, "-o", f"b.{ending}", "--force", "--batch-size", "33")
+        if ending == "parquet":
+            from pyarrow import parquet
+
+            one, other = (parquet.read_table(f"{name}.parquet").to_pydict() for name in "ab")
+            assert one == other
+            assert len(one["label"]) == N
+        else:
+            assert (files / f"a.{ending}").read_bytes() == (files / f"b.{ending}").read_bytes()
+
+
+def test_scores_stream(files, shell):
+    shell("fit", "x.npy", *FIT, "-o", "m.npz")
+    one = json.loads(shell("score", "m.npz", "x.npy", "--json", "--per-row", "a.npy")[0])
+    other = json.loads(shell("score", "m.npz", "x.npy", "--json", "--per-row", "b.npy", "--batch-size", "33")[0])
+    assert other["score"] == pytest.approx(one["score"], rel=1e-13)
+    assert other["n_samples"] == one["n_samples"] == N
+    assert (files / "a.npy").read_bytes() == (files / "b.npy").read_bytes()
+
+
+def test_what_a_stream_cannot_is_refused(files, shell):
+    for words, code in (
+        (["fit", "x.npy", *FIT, "--batch-size", "9", "--criterion", "silhouette"], "E111"),
+        (["fit", "-", *FIT, "--batch-size", "9"], "E107"),
+        (["fit", "x.csv", *FIT, "--batch-size", "9", "--label-column", "a"], "E107"),
+        (["fit", "*.arrow", *FIT], "E401"),
+        (["fit", "x.npy", *FIT, "--batch-size", "0"], "E108"),
+    ):
+        _, err = shell(*words, "-o", "n.npz", code=2 if code.startswith("E1") else 3)
+        assert f"error[{code}]" in err, words
+
+
+def test_bars_and_lines_tell_how_far_it_is(capsys, monkeypatch):
+    def told(listener):
+        listener.begin(100, 2)
+        listener.batch(50)
+        listener.batch(50)
+        listener.passed(1, -1000.0, 3)
+        listener.passed(2, -990.0, 1)
+        listener.close()
+
+    told(progress._Lines(Console()))
+    err = capsys.readouterr().err
+    assert "pass 1: log-likelihood -1000, 3 lanes left" in err
+    assert "rows/s" in err
+    told(progress._Bars())
+    err = capsys.readouterr().err
+    assert "change 1.0e-02, 1 lane left" in err
+    with progress.shown(Console(quiet=True)):
+        assert _progress.listener() is _progress._nobody
