@@ -7,6 +7,7 @@ import hashlib
 import os
 import secrets
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import IO
 
@@ -72,17 +73,21 @@ def _open(part: Path) -> IO[bytes]:
 def _name(handle: IO[bytes], target: Path) -> None:
     """Put an open, complete file without a name in the place of `target`.
 
-    No system call does that at once: the file is linked beside `target` and renamed. A process killed between the two
+    Where there is nothing, that is one step. No system call takes the place of a file at once: it is linked beside
+    `target` and renamed. A process killed between the two
     leaves a complete file under a name that depends on `target` alone, so that the next to write `target` meets it and
     finishes the work; so it does for one that is alive, which then finds its own work done.
     """
+    # With a directory given, Python follows the link to the open file, as a plain link would not.
+    name = partial(os.link, f"{_OPEN_FILES}/{handle.fileno()}", src_dir_fd=handle.fileno())
+    with contextlib.suppress(FileExistsError):
+        return name(target)
     beside = target.with_name(f".jaxgmm-{hashlib.sha256(os.fsencode(target.name)).hexdigest()[:16]}.tmp")
     linked = False
     while not linked:
         try:
             with contextlib.suppress(FileExistsError):
-                # With a directory given, Python follows the link to the open file, as a plain link would not.
-                os.link(f"{_OPEN_FILES}/{handle.fileno()}", beside, src_dir_fd=handle.fileno())
+                name(beside)
                 linked = True
             with contextlib.suppress(FileNotFoundError):
                 os.replace(beside, target)

@@ -41,24 +41,36 @@ class Wish:
     exit_code = 0
     holding = False
 
-    def check(self) -> None:
-        """Raise `Interrupted` if somebody has asked."""
-        if self.exit_code:
-            raise Interrupted(self.exit_code)
-
 
 _NOBODY = Wish()
 _current = _NOBODY
 
 
+# The exit code that all processes of a run have agreed to stop with, 0 for none, or None where this is the only one.
+_agreed: int | None = None
+
+
 def asked() -> bool:
-    """Whether somebody has asked to stop."""
-    return _current.exit_code != 0
+    """Whether somebody has asked to stop; of a run of several processes, whether all of them know."""
+    return bool(_current.exit_code if _agreed is None else _agreed)
 
 
 def check() -> None:
     """Raise `Interrupted` if somebody has asked to stop: before each piece of work that may take long."""
-    _current.check()
+    if asked():
+        raise Interrupted(_current.exit_code)
+
+
+def wanted() -> int:
+    """The exit code that this process has been asked to stop with, or 0."""
+    return _current.exit_code
+
+
+def agree(exit_code: int) -> None:
+    """From now on processes stop together: with this exit code, 0 for not yet."""
+    global _agreed
+    _agreed = exit_code
+    _current.exit_code = _current.exit_code or exit_code
 
 
 def hold() -> None:

@@ -33,7 +33,7 @@ from jaxgmm.scale.stream import Stream, open_stream
 
 RESUME = ("never", "auto")
 # Arguments that may be others when a run goes on.
-_NOT_FACTS = ("x", "sample_weight", "checkpoint", "checkpoint_every", "resume")
+_NOT_FACTS = ("x", "sample_weight", "checkpoint", "checkpoint_every", "resume", "lane_devices")
 
 CRITERIA = ("bic", "aic", "icl", "silhouette")
 
@@ -91,6 +91,7 @@ def fit(
     checkpoint: str | os.PathLike[str] | None = None,
     checkpoint_every: float = EVERY,
     resume: str = "never",
+    lane_devices: int = 1,
 ) -> FitResult:
     """Fit a Gaussian mixture by EM and return the best of `n_restarts` independent starts.
 
@@ -114,7 +115,8 @@ def fit(
     ``"keep"`` them with a diagnosis, ``"drop"`` them, ``"revive"`` them where another component covers most scatter, or
     ``"raise"`` a `FitError`. batch_size: rows at a time of a stream: see below; None where they fit into memory.
     checkpoint: a directory in which a stream keeps its state every `checkpoint_every` seconds; with ``resume="auto"``
-    the same call goes on from what is there.
+    the same call goes on from what is there. lane_devices: where there are several devices, so many of them share the
+    restarts, and only the rest the rows.
 
     x may also be a memory map, a data set of HDF5 or zarr, a list (or anything that can be gone through again and
     again) of arrays, or what `scan_table` returns for files. What takes more than half of the free memory, or is fitted
@@ -217,9 +219,14 @@ def prepared(given: dict[str, Any], n_components: int) -> tuple[Rows, Stream | N
     given: the arguments of `fit` or `sweep`. n_components: the largest.
     """
     x, sample_weight, batch_size, key = (given[name] for name in ("x", "sample_weight", "batch_size", "key"))
+    lane_devices = check_count(given["lane_devices"], "lane_devices")
+    n_devices = len(jax.local_devices())
+    if lane_devices > n_devices:
+        found = f"lane_devices is {lane_devices}, but this process sees {n_devices} device{'s' * (n_devices != 1)}"
+        raise UsageError("E108", found, f"ask for at most {n_devices}")
     folder, resume = given["checkpoint"], check_choice(given["resume"], "resume", RESUME)
     source = to_stream(x, sample_weight, batch_size, asked=folder is not None)
-    hold = source is None and (len(jax.local_devices()) > 1 or group().count > 1)
+    hold = source is None and (n_devices > 1 or group().count > 1)
     if hold:
         # Several devices share the rows, which fit and so stay on them.
         source = to_stream(x, sample_weight, batch_size, asked=True)
@@ -230,7 +237,7 @@ def prepared(given: dict[str, Any], n_components: int) -> tuple[Rows, Stream | N
         return checked_rows(x, n_components, sample_weight), None
     with precision_context(source.dtype):
         seed = 0 if key is None else int(np.asarray(jax.random.key_data(check_key(key, "fit"))).ravel()[-1])
-        rows, stream = open_stream(source, batch_size, seed, hold=hold)
+        rows, stream = open_stream(source, batch_size, seed, hold=hold, lane_devices=lane_devices)
         check_rows_for(n_components, np.asarray(rows.weight))
     if folder is not None:
         facts = {"rows": stream.n_samples, "columns": rows.n_features, "dtype": str(rows.dtype)}
@@ -289,6 +296,7 @@ def sweep(
     checkpoint: str | os.PathLike[str] | None = None,
     checkpoint_every: float = EVERY,
     resume: str = "never",
+    lane_devices: int = 1,
 ) -> SweepResult:
     """Fit every component count and covariance type, and choose by a criterion.
 

@@ -29,7 +29,7 @@ from jaxgmm._status import marked
 from jaxgmm.cli import app, fitting, info, surroundings
 from jaxgmm.cli.output import Console
 from jaxgmm.data import make_mixture, read_table, sources
-from jaxgmm.scale import checkpoint
+from jaxgmm.scale import checkpoint, processes, stream
 from tests.helpers import D, K, N, rewrite
 
 X = np.random.default_rng(0).normal(size=(N, D))
@@ -193,12 +193,22 @@ SHELL = {
 
 # The same with something to set up first, by pytest's monkeypatch.
 SCENES: dict[str, tuple[str, str, Callable[[pytest.MonkeyPatch], None]]] = {
+    "E127": (
+        FIT + "--seed 0 --distributed auto",
+        "coordinator_address",
+        lambda patch: no_cluster(patch, ValueError("coordinator_address should be defined")),
+    ),
     "E305": ("doctor", "off by 1", lambda patch: patch.setattr(info, "_known_answer", lambda dtype: 1.0)),
     "E409": ("fit old.mat -n 3", "old.mat", lambda patch: old_without_scipy(patch)),
     "E440": ("sample good.npz -n 2 --seed 0 -o a.csv", "a.csv", lambda patch: full_disk(patch)),
     "E901": ("doctor", "ZeroDivisionError: by design", lambda patch: command(patch, ZeroDivisionError("by design"))),
     "E902": ("doctor", "memory", lambda patch: command(patch, MemoryError())),
     "E903": ("doctor", "interrupted", lambda patch: command(patch, KeyboardInterrupt())),
+    "E905": (
+        FIT + "--seed 0 --distributed auto",
+        "another process",
+        lambda patch: no_cluster(patch, RuntimeError("deadline exceeded")),
+    ),
     "W101": ("errors", "points.npy", lambda patch: cache_in_a_file(patch)),
     "W310": (FIT + "--seed 0 --checkpoint room --checkpoint-every 0", "No space", lambda patch: full_room(patch)),
     "W311": ("doctor", "NVIDIA", lambda patch: patch.setattr(surroundings, "has_gpu", lambda: True)),
@@ -224,6 +234,15 @@ def cache_in_a_file(patch):
         patch.delenv(name)
     patch.setenv("JAXGMM_CACHE_DIR", "points.npy")
     patch.delitem(sys.modules, "jax")
+
+
+def no_cluster(patch, error):
+    """A run of several processes of which this one finds no other."""
+
+    def initialize(**_):
+        raise error
+
+    patch.setattr(processes.jax.distributed, "initialize", initialize)
 
 
 def full_room(patch):
@@ -252,6 +271,7 @@ def sampled(**options):
 # Code -> a call, and what of it the message repeats.
 CALLS: dict[str, tuple[Callable[[], object], str]] = {
     "E140": (lambda: sweep(X, [], key=0), "candidates"),
+    "E128": (lambda: unknown_length(), "x"),
     "E141": (lambda: fit(X, K), "init='kmeans'"),
     "E142": (lambda: fit(X, K, key=0.5), "float"),
     "E143": (lambda: fit(X, 2, init=io.load("good.npz").params), "3 components"),
@@ -321,6 +341,12 @@ class Shrinking:
     def __iter__(self) -> Iterator[np.ndarray]:
         self.length -= 1
         yield X[: self.length]
+
+
+def unknown_length():
+    """Rows that two processes would share if they knew how many there are."""
+    with mock.patch.object(stream, "group", return_value=processes.Group(2, 0)):
+        fit([X], K, key=0)
 
 
 def other_run():

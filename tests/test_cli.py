@@ -89,6 +89,8 @@ def test_the_examples_in_the_help_parse():
             found, words = parser.split_command(example.split()[1:])
             if found.name == "run":
                 continue
+            # Behind two hyphens stands the command that is launched.
+            words = words[: words.index("--")] if "--" in words else words
             given = parser.parse(found, words) if found.name else parser.parse_bare(words)[1]
             assert given or not words
 

@@ -26,6 +26,10 @@ for name, more in (("held", {}), ("batches", {"batch_size": 70}), ("weights", {"
     found[name] = [result.log_likelihood, *np.asarray(result.params.means).ravel().tolist(), result.n_iter]
 result = jaxgmm.fit(x, 3, key=0, n_restarts=4, max_iter=20)
 found["restarts"] = sorted(result.restart_log_likelihoods.tolist())
+if len(jax.devices()) > 1:
+    spread = jaxgmm.fit(x, 3, key=0, n_restarts=5, max_iter=20, lane_devices=2)
+    one = jaxgmm.fit(x, 3, key=0, n_restarts=5, max_iter=20)
+    np.testing.assert_allclose(spread.restart_log_likelihoods, one.restart_log_likelihoods, rtol=1e-10)
 best = jaxgmm.sweep(x, range(2, 4), key=0, criterion="silhouette", max_iter=20).best
 found["sweep"] = [best.log_likelihood]
 print(json.dumps(found))

@@ -52,7 +52,7 @@ def test_commands(files, monkeypatch, capsys, code):
     (said,) = (message for message in messages(err) if f"{kind}[{code}]" in message)
     match = re.fullmatch(rf"jaxgmm: {kind}\[{code}\]: (.+?) help: (.+)", said)
     assert own in match[1]
-    assert exit_code == {"E903": 130, "E904": 4}.get(code, CATALOGUE[code].group.exit_code)
+    assert exit_code == {"E903": 130, "E904": 4, "E905": 75}.get(code, CATALOGUE[code].group.exit_code)
     assert ("Traceback" in err) == (code == "E901")
     assert code == "E901" or fits_a_terminal(err)
 

@@ -164,7 +164,8 @@ def test_single_precision_wants_many_rows_and_a_small_loss(monkeypatch):
         with precision_context(np.dtype(dtype)):
             options = engine.replace(em_options(np.dtype(dtype)), max_loss=np.asarray(max_lost_digits(dtype, D), dtype))
             starts = cast(lanes_of(near, far), dtype)
-            return list(engine._features_first(starts, jnp.zeros((N, D), dtype), options))
+            table = engine.Table(jnp.zeros((N, D), dtype), None, N, None)
+            return list(engine._features_first(starts, table, options))
 
     assert features_first(np.float32) == [False, False]
     # float64 has digits to give, however few the rows.

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import jaxgmm
-from jaxgmm import UsageError
+from jaxgmm import UsageError, _interrupt
 from jaxgmm.data.batches import Indexed, Part, batches
 from jaxgmm.data.survey import survey
 from jaxgmm.scale import processes
@@ -107,6 +107,41 @@ def test_a_run_of_its_own_is_asked_who_it_is(monkeypatch):
     with pytest.raises(UsageError) as error:
         processes.join(environment={})
     assert error.value.code == "E127"
+
+
+def test_processes_stop_together(monkeypatch):
+    monkeypatch.setattr(_interrupt, "_agreed", None)
+    monkeypatch.setattr(_interrupt, "_current", _interrupt.Wish())
+    _interrupt.agree(0)
+    _interrupt._current.exit_code = 130
+    assert not _interrupt.asked()
+    _interrupt.check()
+    assert _interrupt.wanted() == 130
+    _interrupt.agree(143)
+    assert _interrupt.asked()
+    with pytest.raises(_interrupt.Interrupted) as stop:
+        _interrupt.check()
+    assert stop.value.exit_code == 130
+
+
+@pytest.mark.distributed
+def test_a_signal_to_a_launch_ends_all_with_the_best_state(small, tmp_path):
+    np.save(tmp_path / "x.npy", np.repeat(small.x, 100, axis=0))
+    words = ["launch", "-n", "2", "--", "fit", tmp_path / "x.npy", "-n", "3", "--seed", "0", "--tol", "0"]
+    words += ["--max-iter", "100000", "--batch-size", "999", "-o", tmp_path / "m.npz"]
+    command = [sys.executable, "-m", "jaxgmm", *map(str, words)]
+    launched = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        for line in launched.stderr:
+            if "pass " in line:
+                break
+        launched.send_signal(signal.SIGINT)
+        _, err = launched.communicate(timeout=WATCHDOG)
+    finally:
+        launched.kill()
+    assert launched.returncode == 130, err
+    assert "W309" in err
+    assert jaxgmm.load(tmp_path / "m.npz").meta["status"] == "INTERRUPTED"
 
 
 @pytest.mark.distributed

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 import jaxgmm
-from jaxgmm import DataError, UsageError, fit, sweep
+from jaxgmm import DataError, UsageError, fit, scan_table, sweep
 from jaxgmm._checks import precision_context
-from jaxgmm.data import batches as pieces, scan_table, survey as surveys
+from jaxgmm.data import batches as pieces, survey as surveys
 from jaxgmm.data.batches import Indexed, Iterated, Joined, Rescaled, ahead, batches
 from jaxgmm.data.rows import prepare_rows
 from jaxgmm.data.survey import survey

@@ -99,6 +99,22 @@ def test_scores_stream(files, shell):
     assert (files / "a.npy").read_bytes() == (files / "b.npy").read_bytes()
 
 
+def test_tables_are_converted_piece_by_piece(files, small, shell):
+    shell("convert", "part-*.parquet", "all.npy")
+    np.testing.assert_array_equal(np.load("all.npy"), small.x)
+    shell("convert", "x.csv", "some.npy", "--columns", "c,a", "--dtype", "float32")
+    np.testing.assert_array_equal(np.load("some.npy"), small.x[:, [2, 0]].astype(np.float32))
+    shell("convert", "x.npy", "x.parquet")
+    shell("convert", "x.parquet", "again.csv")
+    assert (files / "again.csv").read_text().splitlines()[0] == "x0,x1,x2"
+    _, err = shell("convert", "x.npy", code=2)
+    assert "error[E106]" in err
+    np.save("bad.npy", np.r_[small.x, [[1.0, np.nan, 1.0]]])
+    _, err = shell("convert", "bad.npy", "bad.csv", code=3)
+    assert "row 200, column 1" in err
+    assert not (files / "bad.csv").exists()
+
+
 def test_what_a_stream_cannot_is_refused(files, shell):
     for words, code in (
         (["fit", "x.npy", *FIT, "--batch-size", "9", "--criterion", "silhouette"], "E111"),

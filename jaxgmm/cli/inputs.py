@@ -16,9 +16,9 @@ from jaxgmm._status import DataError, UsageError
 from jaxgmm.cli.options import MAX_SEED
 from jaxgmm.cli.output import Console
 from jaxgmm.cli.parser import Settings
-from jaxgmm.data import GENERATORS, Table, read_table, scan_table, standardize
+from jaxgmm.data import GENERATORS, Table, read_table, standardize
 from jaxgmm.data.batches import Batch, Rescaled, Source, ahead, batches, is_source
-from jaxgmm.data.scan import is_arrow, is_many
+from jaxgmm.data.scan import is_arrow, is_many, scan_table
 from jaxgmm.data.survey import check_finite, survey
 from jaxgmm.model import Model
 from jaxgmm.scale.choose import in_memory, to_stream, too_large_file
@@ -37,7 +37,7 @@ class Scaled:
 # Settings that the library's functions take under the same names, where a command has them.
 _ARGUMENTS = ["n_restarts", "init", "tol", "tol_kind", "reg_covar", "reg_kind", "max_iter", "accelerate", "prior"]
 _ARGUMENTS += ["degenerate", "kernel", "keep_restarts", "batch_size"]
-_ARGUMENTS += ["checkpoint", "checkpoint_every", "resume"]
+_ARGUMENTS += ["checkpoint", "checkpoint_every", "resume", "lane_devices"]
 
 
 def fit_arguments(settings: Settings, table: Table, seed: int | None) -> dict[str, Any]:

@@ -81,6 +81,7 @@ _CHECKPOINT = (
 _PROCESSES = (
     Option("distributed", Choice(("auto",)), "be one of several processes, as SLURM, MPI or jaxgmm launch says"),
     Option("coordinator", PathName(), "be one of several processes: HOST:PORT of process 0"),
+    Option("lane_devices", Whole(1), "of several devices, so many share the restarts, the rest the rows", 1),
     Option("num_processes", Whole(1), "how many processes there are"),
     Option("process_id", Whole(0), "which of them this is, from 0"),
 )
@@ -295,6 +296,21 @@ GENERATE = Command(
     "jaxgmm generate NAME [options]",
     ("jaxgmm generate cube --seed 0 -o cube.npy", "jaxgmm generate blobs -n 500 --with-labels -o blobs.csv"),
 )
+CONVERT = Command(
+    "convert",
+    "converting:convert",
+    "write a table, or many, as one .npy file, piece by piece",
+    (
+        *(option for option in _READ if option.name not in ("weight_column", "label_column")),
+        *(option for option in _PREPARE if option.name == "dtype"),
+        Option("output", PathName(), "the .npy, .csv, .tsv or .parquet file to write", None, ("-o",), group="output"),
+        _FORCE,
+        *_TALK,
+    ),
+    ("data_path", "output"),
+    "jaxgmm convert DATA OUTPUT [options]",
+    ("jaxgmm convert 'part-*.parquet' all.npy --dtype float32",),
+)
 RUN = Command(
     "run",
     "",
@@ -329,7 +345,7 @@ ERRORS = Command(
 LAUNCH = Command(
     "launch",
     "",
-    "run a command as several processes of this machine, which share the rows",
+    "run a command as several processes, which share the rows",
     (Option("n_processes", Whole(1, metavar="N"), "how many processes", None, ("-n",)),),
     (),
     "jaxgmm launch -n N -- COMMAND ...",
@@ -347,7 +363,22 @@ DOCTOR = Command(
 
 COMMANDS: dict[str, Command] = {
     command.name: command
-    for command in (DEMO, FIT, SWEEP, FIT_MANY, PREDICT, SCORE, SAMPLE, SUMMARY, GENERATE, RUN, LAUNCH, DOCTOR, ERRORS)
+    for command in (
+        DEMO,
+        FIT,
+        SWEEP,
+        FIT_MANY,
+        PREDICT,
+        SCORE,
+        SAMPLE,
+        SUMMARY,
+        GENERATE,
+        CONVERT,
+        RUN,
+        LAUNCH,
+        DOCTOR,
+        ERRORS,
+    )
 }
 
 

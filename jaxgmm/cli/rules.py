@@ -15,6 +15,7 @@ _MISSING = {
     "model": ("no model", "name a model file written by jaxgmm fit or jaxgmm sweep"),
     "n_samples": ("how many rows?", "give -n N (or --n-samples N)"),
     "name": ("no generator named", "name one"),
+    "output": ("no file to write", "name one that ends in .npy"),
     "group": ("which rows belong together?", "name their column with --group COLUMN"),
     "n_components": ("how many components?", "give -n K (or --n-components K), or choose with jaxgmm sweep"),
 }

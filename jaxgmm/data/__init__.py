@@ -1,7 +1,6 @@
 """Data in: tables from files, samples with known truth, scaling."""
 
 from jaxgmm.data.scaling import standardize
-from jaxgmm.data.scan import scan_table
 from jaxgmm.data.sources import Table, read_table
 from jaxgmm.data.synthetic import (
     GENERATORS,
@@ -31,6 +30,5 @@ __all__ = [
     "make_three_1d",
     "make_two_gaussians",
     "read_table",
-    "scan_table",
     "standardize",
 ]

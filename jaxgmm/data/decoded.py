@@ -41,12 +41,17 @@ class Pieces(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Decoded:
-    """A table as a source that decodes it in every pass. weight: the last of its columns if it is not None."""
+    """A table as a source that decodes it in every pass.
+
+    name: its file. weight: the last of its columns if it is not None. state: size and time of change of the file when
+    it was opened.
+    """
 
     table: Pieces
     name: str
     weight: int | None
     columns: tuple[str, ...]
+    state: tuple[int, int]
 
     @property
     def n_samples(self) -> int | None:
@@ -66,6 +71,8 @@ class Decoded:
 
     def _pieces(self, size: int) -> Iterator[Batch]:
         for rows in self.table.decode(size):
+            if state_of(self.name, self.name) != self.state:
+                raise DataError("E252", f"{self.name} has changed since it was opened", "fit again when it is complete")
             if self.weight is None:
                 yield Batch(rows, None)
             else:
@@ -74,6 +81,15 @@ class Decoded:
     def place(self, row: int) -> str:
         """By its number in the file."""
         return self.table.place(row)
+
+
+def state_of(path: str, name: str) -> tuple[int, int]:
+    """Size and time of change of a file. `DataError` if it is not there; name: for the message."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        raise DataError("E252", f"{name} has vanished since it was opened", "put it back, and fit again") from None
+    return found.st_size, found.st_mtime_ns
 
 
 def kept(path: str, table: Pieces, chosen: Any) -> str | None:

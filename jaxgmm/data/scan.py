@@ -13,7 +13,7 @@ import numpy as np
 from jaxgmm._status import DataError, UsageError
 from jaxgmm.data import arrow, text
 from jaxgmm.data.batches import Indexed, Joined, Source
-from jaxgmm.data.decoded import Decoded, kept
+from jaxgmm.data.decoded import Decoded, kept, state_of
 from jaxgmm.data.sources import ColumnKey, choose_columns, open_table
 
 # What a folder is searched for.
@@ -57,7 +57,7 @@ def scan_table(
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     for i in range(2):
-    ...         np.save(Path(folder, f"part-{i}.npy"), np.full((3, 2), i))
+    ...         np.save(os.path.join(folder, f"part-{i}.npy"), np.full((3, 2), i))
     ...     source = scan_table(folder)
     ...     [batch.x.shape for batch in source.pieces(2)]
     [(2, 2), (1, 2), (2, 2), (1, 2)]
@@ -121,7 +121,7 @@ def _scan(
         kept(path, decoded, (chosen, names[choice.weight] if choice.weight is not None else None)) if cache else None
     )
     if stored is None:
-        return Decoded(decoded, path, weight, chosen)
+        return Decoded(decoded, path, weight, chosen, state_of(path, path))
     rows = NpyFile.of(path, np.load(stored, mmap_mode="r"), where=stored)
     return Indexed(rows, path, None if weight is None else list(range(weight)), weight, chosen, decoded.place)
 
@@ -155,13 +155,13 @@ class NpyFile:
             shape=(n_rows, n_columns),
             dtype=array.dtype,
             offset=int(_base(array).offset),
-            state=_state(path, name),
+            state=state_of(path, name),
             columns_first=not flat and not array.flags.c_contiguous,
         )
 
     def __getitem__(self, rows: slice) -> np.ndarray:
         start, stop, _ = rows.indices(self.shape[0])
-        if _state(self.path, self.name) != self.state:
+        if state_of(self.path, self.name) != self.state:
             raise DataError("E252", f"{self.name} has changed since it was opened", "fit again when it is complete")
         n_rows, n_columns = self.shape
         if self.columns_first:
@@ -183,11 +183,3 @@ def _base(array: Any) -> Any:
     while not hasattr(array, "offset") or (isinstance(array.base, np.memmap)):
         array = array.base
     return array
-
-
-def _state(path: str, name: str) -> tuple[int, int]:
-    try:
-        found = os.stat(path)
-    except OSError:
-        raise DataError("E252", f"{name} has vanished since it was opened", "put it back, and fit again") from None
-    return found.st_size, found.st_mtime_ns

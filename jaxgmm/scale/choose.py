@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from jaxgmm import _progress
-from jaxgmm._checks import check_count, check_weights
+from jaxgmm._checks import check_count, check_data, check_weights
 from jaxgmm._memory import free_device_memory, free_memory
 from jaxgmm._status import DataError, UsageError
 from jaxgmm.data.batches import Indexed, Iterated, Source, is_source
@@ -51,9 +51,8 @@ def to_stream(x: Any, sample_weight: Any, batch_size: int | None, *, asked: bool
     if source is None:
         if not asked and not _too_large(getattr(x, "shape", ()), np.dtype(np.float64)):
             return None
-        array = np.asanyarray(x)
-        if array.ndim != 2 or array.dtype.kind not in "fiub":
-            return None  # refused in the words for arrays
+        # A memory map is not read before its first pass, which looks for NaN as well.
+        array = x if isinstance(x, np.memmap) and x.ndim == 2 else check_data(x)
         weight = None if sample_weight is None else check_weights(sample_weight, len(array), np.float64)
         return Indexed(array, weight=weight)
     if sample_weight is not None:

@@ -7,6 +7,7 @@ of one small pool, as forced CPU devices are, cannot hang in it.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -16,46 +17,60 @@ from jax import Array
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jaxgmm._compile import hot_jit
+from jaxgmm._pytree import take
 from jaxgmm.data.rows import pad_rows, pad_vector
 from jaxgmm.em.burst import collect_spans
 from jaxgmm.params import Factors
 from jaxgmm.stats import SuffStats, collect
 
-_AXIS = "rows"
+_ROWS, _LANES = "rows", "lanes"
 
 
-def row_mesh(devices: Sequence[jax.Device]) -> Mesh:
-    """The devices in a line, along which rows are shared out."""
-    return Mesh(np.asarray(devices), (_AXIS,), axis_types=(AxisType.Auto,))
+@dataclass(frozen=True)
+class Grid:
+    """Devices in a grid: those of a column share the rows, those of a row the lanes.
+
+    devices: of this process. groups: columns; 1 where all devices share the rows.
+    """
+
+    devices: tuple[jax.Device, ...]
+    groups: int = 1
+
+    @property
+    def n_shares(self) -> int:
+        """Parts that the rows are shared out in."""
+        return len(self.devices) // self.groups
+
+    @property
+    def mesh(self) -> Mesh:
+        """The grid as JAX knows it."""
+        grid = np.asarray(self.devices[: self.n_shares * self.groups]).reshape(self.n_shares, self.groups)
+        return Mesh(grid, (_ROWS, _LANES), axis_types=(AxisType.Auto, AxisType.Auto))
 
 
 def place(
-    x: np.ndarray,
-    weight: np.ndarray,
-    dtype: Any,
-    offset: np.ndarray,
-    scale: float,
-    n_rows: int,
-    devices: Sequence[jax.Device],
+    x: np.ndarray, weight: np.ndarray, dtype: Any, offset: np.ndarray, scale: float, n_rows: int, grid: Grid
 ) -> tuple[Array, Array]:
     """(x − offset) / scale and the weights on the devices, in equal shares, padded with weight 0 for `n_rows` rows.
 
     Rows of weight 0 become 0.
     """
-    share = -(-n_rows // len(devices))
+    share = -(-n_rows // grid.n_shares)
     parts = []
-    for i in range(len(devices)):
+    for i in range(grid.n_shares):
         mine = slice(i * share, (i + 1) * share)
         z = pad_rows(x[mine], dtype, offset, scale, n_rows=share)
         z[np.flatnonzero(weight[mine] == 0)] = 0.0
         parts.append((z, pad_vector(weight[mine], dtype, n_rows=share)))
-    if len(devices) == 1:
+    if len(grid.devices) == 1:
         return jax.device_put(parts[0][0]), jax.device_put(parts[0][1])
-    sharding = NamedSharding(row_mesh(devices), PartitionSpec(_AXIS))
+    mesh = grid.mesh
+    sharding = NamedSharding(mesh, PartitionSpec(_ROWS))
 
     def joined(pieces: Sequence[np.ndarray]) -> Array:
         shape = (sum(len(piece) for piece in pieces), *pieces[0].shape[1:])
-        put = [jax.device_put(piece, device) for piece, device in zip(pieces, devices, strict=True)]
+        rows = zip(pieces, mesh.devices, strict=True)
+        put = [jax.device_put(piece, device) for piece, devices in rows for device in devices]
         return jax.make_array_from_single_device_arrays(shape, sharding, put)
 
     return joined([z for z, _ in parts]), joined([w for _, w in parts])
@@ -66,7 +81,13 @@ def collect_placed(factors: Factors, x: Array, weight: Array, kernel: str) -> li
     if len(x.sharding.device_set) == 1:
         return collect_spans(factors, x=x, weight=weight, kernel=kernel, n_rows=x.shape[0])
     assert isinstance(x.sharding, NamedSharding)
-    return [jax.tree.map(np.asarray, _collect_shares(factors, x, weight, kernel=kernel, mesh=x.sharding.mesh))]
+    mesh = x.sharding.mesh
+    n_lanes = len(factors.means)
+    # Every column of the grid has as many lanes; the first one fills up.
+    missing = -n_lanes % mesh.shape[_LANES]
+    full = take(factors, np.concatenate([np.arange(n_lanes), np.zeros(missing, int)])) if missing else factors
+    found = _collect_shares(full, x, weight, kernel=kernel, mesh=mesh)
+    return [jax.tree.map(lambda a: np.asarray(a)[:, :n_lanes], found)]
 
 
 @partial(hot_jit, static_argnames=("kernel", "mesh"))
@@ -75,7 +96,9 @@ def _collect_shares(factors: Factors, x: Array, weight: Array, *, kernel: str, m
         mine = jax.vmap(lambda f: collect(f, x, weight, kernel=kernel))(factors)
         return jax.tree.map(lambda a: a[None], mine)
 
-    everyone, rows = PartitionSpec(), PartitionSpec(_AXIS)
+    lanes, rows = PartitionSpec(_LANES), PartitionSpec(_ROWS)
     # Whether values differ between devices is checked nowhere: nothing is exchanged.
-    mapped = jax.shard_map(share, mesh=mesh, in_specs=(everyone, rows, rows), out_specs=rows, check_vma=False)
+    mapped = jax.shard_map(
+        share, mesh=mesh, in_specs=(lanes, rows, rows), out_specs=PartitionSpec(_ROWS, _LANES), check_vma=False
+    )
     return mapped(factors, x, weight)

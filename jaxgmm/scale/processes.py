@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import jax
 import numpy as np
 
+from jaxgmm import _interrupt
 from jaxgmm._status import FitError, Status, UsageError
 
 # What a process exits with that has lost another one: sysexits' "try again later".
@@ -95,8 +96,12 @@ def join(
                 f"nothing says which processes make up the run ({error})",
                 "give --coordinator HOST:PORT --num-processes N --process-id I",
             ) from None
-        except (RuntimeError, jax.errors.JaxRuntimeError):
+        except (RuntimeError, jax.errors.JaxRuntimeError) as error:
+            if "before" in str(error):
+                found = "JAX has computed in this process already, so that it cannot join others"
+                raise UsageError("E127", found, "join before anything else") from None
             raise PeerLost from None
+        _interrupt.agree(0)
         return group()
 
 

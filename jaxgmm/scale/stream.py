@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from jax import Array
 
-from jaxgmm import _progress
+from jaxgmm import _interrupt, _progress
 from jaxgmm._numerics import eps
 from jaxgmm._options import EMOptions
 from jaxgmm._pytree import replace
@@ -23,7 +23,7 @@ from jaxgmm.data.survey import survey
 from jaxgmm.em.lanes import Course, LanesResult, run_lanes
 from jaxgmm.params import Factors, GMMParams
 from jaxgmm.scale.checkpoint import Checkpoints
-from jaxgmm.scale.devices import collect_placed, place
+from jaxgmm.scale.devices import Grid, collect_placed, place
 from jaxgmm.scale.processes import Group, PeerLost, gather, group
 from jaxgmm.stats import SuffStats
 
@@ -36,9 +36,9 @@ class Stream:
     """Rows of a source centred and scaled as `data.rows.Rows` are, made anew in every pass (`em.lanes.Passes`).
 
     batch_size: rows at a time. n_samples, weight_sum: what every pass must find again. digest: of the first pass.
-    devices: that share every batch. members: the processes that have a part of the rows each, `source` being that of
-    this process; all numbers are of the rows of all. checkpoints: where the state is kept, or None. held: the batches,
-    if they stay on the devices.
+    grid: of devices that share every batch. members: the processes that have a part of the rows each, `source` being
+    that of this process; all numbers are of the rows of all. checkpoints: where the state is kept, or None. held: the
+    batches, if they stay on the devices.
     """
 
     source: Source
@@ -48,7 +48,7 @@ class Stream:
     n_samples: int
     weight_sum: float
     digest: str
-    devices: tuple[jax.Device, ...]
+    grid: Grid
     members: Group
     checkpoints: Checkpoints | None = None
     held: tuple[tuple[Array, Array, int], ...] | None = None
@@ -85,7 +85,7 @@ class Stream:
     def _prepare(self, batch: Batch) -> tuple[Array, Array, int]:
         dtype = self.source.dtype
         weight = weights_of(batch, dtype)
-        where = (dtype, self.offset, self.scale, self.batch_size, self.devices)
+        where = (dtype, self.offset, self.scale, self.batch_size, self.grid)
         return *place(batch.x, weight, *where), len(batch.x)
 
     def collect(self, factors: Factors, *, kernel: str) -> list[SuffStats]:
@@ -117,15 +117,14 @@ class Stream:
             return mine
         leaves, structure = jax.tree.flatten(mine)
         try:
-            everyone = gather([np.atleast_1d(leaf) for leaf in leaves], self.members)
+            wish = np.array([_interrupt.wanted()])
+            *everyone, wishes = zip(*gather([*map(np.atleast_1d, leaves), wish], self.members), strict=True)
         except PeerLost:
             if self.checkpoints is not None:
                 self.checkpoints.write(anyway=True)
             raise
-        sums = [
-            np.sum(parts, axis=0).reshape(np.shape(leaf))
-            for parts, leaf in zip(zip(*everyone, strict=True), leaves, strict=True)
-        ]
+        sums = [np.sum(parts, axis=0).reshape(np.shape(leaf)) for parts, leaf in zip(everyone, leaves, strict=True)]
+        _interrupt.agree(int(np.max(wishes)))
         return replace(jax.tree.unflatten(structure, sums), pivot=mine.pivot)
 
     def enter(self, course: Course) -> LanesResult | None:
@@ -174,13 +173,16 @@ def _wide_sum(*parts: Any) -> np.ndarray:
     return np.sum([np.sum(np.asarray(part), axis=0, dtype=np.float64) for part in parts], axis=0)
 
 
-def open_stream(source: Source, batch_size: int | None, seed: int, *, hold: bool = False) -> tuple[Rows, Stream]:
+def open_stream(
+    source: Source, batch_size: int | None, seed: int, *, hold: bool = False, lane_devices: int = 1
+) -> tuple[Rows, Stream]:
     """A first pass over the source: a sample of its rows to start from, with what is known of all rows, and the stream.
 
     batch_size: the largest number of rows at a time, None for what fits into `BATCH_BYTES`. seed: of the sample. hold:
-    keep all rows on the devices, as one batch. To be called inside the 64-bit context that the source's dtype asks for.
+    keep all rows on the devices, as one batch. lane_devices: columns of the grid of devices (`Grid`). To be called
+    inside the 64-bit context that the source's dtype asks for.
     """
-    devices, members, first = tuple(jax.local_devices()), group(), 0
+    grid, members, first = Grid(tuple(jax.local_devices()), lane_devices), group(), 0
     if members.count > 1:
         if source.n_samples is None:
             raise UsageError(
@@ -190,7 +192,7 @@ def open_stream(source: Source, batch_size: int | None, seed: int, *, hold: bool
             )
         first, end = members.share(source.n_samples)
         source = Part(source, first, end)
-    usual = max(1, BATCH_BYTES // (source.n_features * source.dtype.itemsize)) * len(devices)
+    usual = max(1, BATCH_BYTES // (source.n_features * source.dtype.itemsize)) * grid.n_shares
     found = survey(source, seed, first, gather if members.count > 1 else None)
     n_mine = max(1, found.n_samples if source.n_samples is None else source.n_samples)
     size = n_mine if hold else batch_size or usual
@@ -223,7 +225,7 @@ def open_stream(source: Source, batch_size: int | None, seed: int, *, hold: bool
         n_samples=found.n_samples,
         weight_sum=found.weight_sum,
         digest=found.digest,
-        devices=devices,
+        grid=grid,
         members=members,
     )
     return rows, replace(stream, held=tuple(stream.batches())) if hold else stream
