@@ -224,6 +224,11 @@ def prepared(given: dict[str, Any], n_components: int) -> tuple[Rows, Stream | N
     if lane_devices > n_devices:
         found = f"lane_devices is {lane_devices}, but this process sees {n_devices} device{'s' * (n_devices != 1)}"
         raise UsageError("E108", found, f"ask for at most {n_devices}")
+    every = given["checkpoint_every"]
+    if isinstance(every, bool) or not isinstance(every, (int, float, np.number)) or not every >= 0:
+        raise UsageError("E108", f"checkpoint_every must be seconds, got {every!r}", "for example checkpoint_every=300")
+    if not isinstance(given["checkpoint"], (str, os.PathLike, type(None))):
+        raise UsageError("E108", f"checkpoint must name a directory, got {given['checkpoint']!r}", "give its path")
     folder, resume = given["checkpoint"], check_choice(given["resume"], "resume", RESUME)
     source = to_stream(x, sample_weight, batch_size, asked=folder is not None)
     hold = source is None and (n_devices > 1 or group().count > 1)
@@ -244,9 +249,7 @@ def prepared(given: dict[str, Any], n_components: int) -> tuple[Rows, Stream | N
         facts["digest of the data"] = stream.digest
         facts |= {name: describe(value) for name, value in given.items() if name not in _NOT_FACTS}
         cut = [stream.batch_size, stream.members.count]
-        kept = Checkpoints(
-            folder, given["checkpoint_every"], facts, cut, resume=resume == "auto", members=stream.members
-        )
+        kept = Checkpoints(folder, float(every), facts, cut, resume=resume == "auto", members=stream.members)
         stream = dataclasses.replace(stream, checkpoints=kept)
     return rows, stream
 

@@ -225,7 +225,9 @@ def full_disk(patch):
     def replace(*_):
         raise OSError(28, "No space left on device")
 
+    # The one where there is a file already, the other where there is none.
     patch.setattr("os.replace", replace)
+    patch.setattr("os.link", replace)
 
 
 def cache_in_a_file(patch):

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 import jaxgmm
-from jaxgmm import DataError, UsageError, _interrupt, fit, sweep
+from jaxgmm import DataError, UsageError, _interrupt, _progress, fit, sweep
+from jaxgmm.em import lanes
 from jaxgmm.scale import checkpoint as checkpoints, stream as streams
 from tests.helpers import K, N, start
 
@@ -131,6 +132,35 @@ def test_a_run_that_is_asked_to_stop_goes_on(small, tmp_path, monkeypatch):
     same_bits(fit(small.x, K, **OPTIONS, checkpoint=tmp_path, resume="auto"), fit(small.x, K, **OPTIONS))
 
 
+@pytest.mark.parametrize("passes", [3, 6])
+def test_lanes_of_two_kernels_and_of_two_chunks_go_on(tmp_path, monkeypatch, passes):
+    """Asked to stop when some lanes are with the second kernel, or are yet to come: what is kept is where each was."""
+    rng = np.random.default_rng(0)
+    x = np.r_[rng.normal(size=(250, 2)), [3.0, 3.0] + 1e-7 * rng.normal(size=(50, 2))]
+    rng.shuffle(x)
+    options = {"key": 0, "n_restarts": 6, "batch_size": 100, "max_iter": 12, "tol": 1e-13, "init": "random_from_data"}
+    per_lane = 3 * 2 * lanes.MIN_BLOCK * 8
+    for at_once in (6, 4):
+        monkeypatch.setattr(lanes, "LANE_BYTES", at_once * per_lane)
+        wish = _interrupt.Wish()
+
+        class Asking:
+            done = 0
+
+            def begin(self, *_): ...
+            def batch(self, *_): ...
+            def passed(self, *_, wish=wish):
+                self.done += 1
+                if self.done == passes:
+                    wish.exit_code = 130
+
+        folder, more = tmp_path / str(at_once), {"reg_covar": 1e-16}
+        with monkeypatch.context() as patch, _progress.telling(Asking()):
+            patch.setattr(_interrupt, "_current", wish)
+            fit(x, 3, **options, **more, checkpoint=folder)
+        same_bits(fit(x, 3, **options, **more, checkpoint=folder, resume="auto"), fit(x, 3, **options, **more))
+
+
 # What is refused
 
 
@@ -205,6 +235,8 @@ def test_a_place_that_cannot_be_one_is_refused(small, tmp_path):
     (tmp_path / "file").touch()
     assert "file" in refused("E440", lambda: fit(small.x, K, **OPTIONS, checkpoint=tmp_path / "file"))
     refused("E109", lambda: fit(small.x, K, **OPTIONS, checkpoint=tmp_path, resume="always"))
+    refused("E108", lambda: fit(small.x, K, **OPTIONS, checkpoint=tmp_path, checkpoint_every="5"))
+    refused("E108", lambda: fit(small.x, K, **OPTIONS, checkpoint=5))
 
 
 def test_checkpoints_hold_no_objects(broken_off):

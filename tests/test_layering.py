@@ -28,6 +28,7 @@ LAYERS = {
     "_options": 0,
     "_compile": 0,
     "_files": 0,
+    "_ahead": 0,
     "_memory": 0,
     "_progress": 0,
     "_fork": 0,

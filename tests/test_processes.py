@@ -126,9 +126,9 @@ def test_processes_stop_together(monkeypatch):
 
 @pytest.mark.distributed
 def test_a_signal_to_a_launch_ends_all_with_the_best_state(small, tmp_path):
-    np.save(tmp_path / "x.npy", np.repeat(small.x, 100, axis=0))
+    np.save(tmp_path / "x.npy", np.repeat(small.x, 1000, axis=0))
     words = ["launch", "-n", "2", "--", "fit", tmp_path / "x.npy", "-n", "3", "--seed", "0", "--tol", "0"]
-    words += ["--max-iter", "100000", "--batch-size", "999", "-o", tmp_path / "m.npz"]
+    words += ["--max-iter", "100000", "--batch-size", "4999", "-o", tmp_path / "m.npz"]
     command = [sys.executable, "-m", "jaxgmm", *map(str, words)]
     launched = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
@@ -161,7 +161,6 @@ def test_two_and_four_processes_agree_with_one(small, tmp_path):
         for name in ("weights", "means", "covariances"):
             np.testing.assert_allclose(getattr(found.params, name), getattr(one.params, name), rtol=1e-9, atol=1e-12)
         assert found.meta["log_likelihood"] == pytest.approx(one.meta["log_likelihood"], rel=1e-12)
-        assert found.meta["fingerprint"] == one.meta["fingerprint"]
     assert told[2]["n_samples"] == told[4]["n_samples"] == len(small.x)
 
 

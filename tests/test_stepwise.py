@@ -8,7 +8,17 @@ import numpy as np
 import optax
 import pytest
 
-from jaxgmm import DataError, FitError, GaussianMixture, fit, fit_stepwise, make_params, responsibilities, score
+from jaxgmm import (
+    DataError,
+    FitError,
+    GaussianMixture,
+    UsageError,
+    fit,
+    fit_stepwise,
+    make_params,
+    responsibilities,
+    score,
+)
 from jaxgmm._checks import precision_context
 from jaxgmm.scale import stepwise
 from tests.helpers import D, K, N, start
@@ -123,7 +133,7 @@ def test_batches_share_a_program(small):
 
 def test_what_cannot_be_used(small):
     def refused(code, call):
-        with pytest.raises((DataError, FitError)) as error:
+        with pytest.raises((DataError, FitError, UsageError)) as error:
             call()
         assert error.value.code == code
 
@@ -131,6 +141,15 @@ def test_what_cannot_be_used(small):
     refused("E203", lambda: fit_stepwise(iter([small.x, small.x * np.nan]), K, key=0))
     refused("E251", lambda: fit_stepwise(iter([small.x, small.x[:, :2]]), K, key=0))
     refused("E207", lambda: fit_stepwise(iter([small.x[0]]), K, key=0))
+    refused("E211", lambda: fit_stepwise(small.x[:2], K, key=0))
+    refused("E211", lambda: fit_stepwise(iter([small.x[:1], small.x]), K, key=0))
+    refused("E143", lambda: fit_stepwise(small.x, 2, init=start("full")))
+    refused("E143", lambda: fit_stepwise(small.x, K, init=start("full"), covariance_type="diag"))
+    refused("E108", lambda: fit_stepwise(small.x, K, key=0, step_size="slow"))
+    # Found after the last batch, too.
+    pair = make_params([0.5, 0.5], [[0.0] * D, [50.0] * D], np.tile(np.eye(D), (2, 1, 1)))
+    flat = np.r_[np.zeros((50, D)), small.x[:50] * 3.0 + 50.0]
+    refused("E301", lambda: fit_stepwise(flat, 2, init=pair, reg_covar=0.0, batch_size=100))
     narrow = make_params(np.ones(K) / K, small.x[:K], np.tile(np.eye(D), (K, 1, 1)))
     refused("E301", lambda: fit_stepwise(np.ones((N, D)) * small.x[0], K, init=narrow, reg_covar=0.0, batch_size=50))
 
@@ -163,5 +182,10 @@ def test_partial_fit_takes_weights_and_refuses_what_does_not_match():
     np.testing.assert_allclose(one.means_, other.means_, rtol=1e-9)
     with pytest.raises(ValueError, match="3 features"):
         one.partial_fit(np.ones((5, 3)))
+    model = GaussianMixture(9, random_state=0)
     with pytest.raises(ValueError, match="n_samples >= n_components"):
-        GaussianMixture(9).partial_fit(x[:5])
+        model.partial_fit(x[:5])
+    model.partial_fit(x)
+    given = {"means_init": np.array([[-4.0, 0.0], [0.0, 3.0], [5.0, -1.0]])}
+    found = GaussianMixture(3, random_state=0, **given).partial_fit(x[:1000]).means_
+    np.testing.assert_allclose(found, given["means_init"], atol=0.3)

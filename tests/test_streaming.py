@@ -7,9 +7,10 @@ import pytest
 
 import jaxgmm
 from jaxgmm import DataError, UsageError, fit, scan_table, sweep
+from jaxgmm._ahead import ahead
 from jaxgmm._checks import precision_context
 from jaxgmm.data import batches as pieces, survey as surveys
-from jaxgmm.data.batches import Indexed, Iterated, Joined, Rescaled, ahead, batches
+from jaxgmm.data.batches import Indexed, Iterated, Joined, Rescaled, batches
 from jaxgmm.data.rows import prepare_rows
 from jaxgmm.data.survey import survey
 from jaxgmm.scale import choose, stream as streams
@@ -388,6 +389,71 @@ def test_damaged_parquet_is_refused(small, tmp_path, monkeypatch):
     for length in (0, 4, len(whole) // 2, len(whole) - 1):
         path.write_bytes(whole[:length])
         assert "x.parquet" in refused("E407", lambda: scan_table(path, drop="s"))
+
+
+def test_feather_and_parquet_that_cannot_be_read(small, tmp_path, monkeypatch):
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import feather
+
+    monkeypatch.setenv("JAXGMM_CACHE_DIR", "off")
+    column = pyarrow.array(small.x[:, 0])
+    twice = pyarrow.Table.from_arrays([column, column], names=["a", "a"])
+    feather.write_feather(twice, tmp_path / "x.feather")
+    parquet(tmp_path / "x.parquet", twice)
+    for name in ("x.feather", "x.parquet"):
+        assert "several columns" in refused("E412", lambda name=name: scan_table(tmp_path / name))
+    feather.write_feather(pyarrow.table({"a": small.x.ravel()}), tmp_path / "y.feather", compression="lz4")
+    whole = bytearray((tmp_path / "y.feather").read_bytes())
+    whole[len(whole) // 4 : len(whole) // 2] = bytes(len(whole) // 2 - len(whole) // 4)
+    (tmp_path / "y.feather").write_bytes(whole)
+    with pytest.raises(DataError):
+        rows_of(scan_table(tmp_path / "y.feather"), 64)
+
+
+def test_columns_of_one_name_are_told_apart_by_their_numbers(tmp_path, monkeypatch):
+    monkeypatch.setenv("JAXGMM_CACHE_DIR", str(tmp_path / "cache"))
+    (tmp_path / "x.csv").write_text("a,b,a\n" + "".join(f"{i},{i + 100},{i + 1000}\n" for i in range(5)))
+    for number in (0, 2, 1):
+        found = rows_of(scan_table(tmp_path / "x.csv", columns=[number]), 9)[:, 0]
+        np.testing.assert_array_equal(found, np.arange(5) + [0, 100, 1000][number])
+
+
+@pytest.mark.usefixtures("no_limits")
+def test_places_are_named_in_undecoded_folders_and_in_memory(small, tmp_path, monkeypatch):
+    monkeypatch.setenv("JAXGMM_CACHE_DIR", str(tmp_path / "cache"))
+    x = small.x.copy()
+    x[107, 1] = np.nan
+    for name, part in (("a.csv", x[:100]), ("b.csv", x[100:])):
+        np.savetxt(tmp_path / name, part, "%.17g", ",", header="p,q,r", comments="")
+    for cache in (False, True):
+        source = scan_table(tmp_path, cache=cache)
+        for more in ({}, {"batch_size": 64}):
+            found = refused("E203", lambda source=source, more=more: fit(source, K, key=0, **more))
+            assert "b.csv, row 7, column 1 ('q')" in found
+    weighted = Indexed(small.x, weight=np.where(np.arange(N) == 120, -1.0, 1.0))
+    assert "row 120" in refused("E221", lambda: fit(weighted, K, key=0, batch_size=64))
+
+
+def test_rules_about_weights_are_for_all_rows_together(small):
+    x, weight = small.x.astype(np.float32), np.r_[np.full(150, 1e-35), np.ones(50)]
+    there, here = (
+        fit(x, K, init=start("full"), sample_weight=weight, max_iter=3, **more) for more in ({"batch_size": 64}, {})
+    )
+    assert there.log_likelihood == pytest.approx(here.log_likelihood, rel=1e-5)
+    refused("E223", lambda: fit(Indexed(x, weight=np.full(N, 1e-40)), K, key=0, batch_size=64))
+    refused("E222", lambda: fit(Indexed(x, weight=np.zeros(N)), K, key=0, batch_size=64))
+
+
+def test_series_that_are_used_up_or_empty_are_refused(small):
+    class Used:
+        def __init__(self):
+            self.parts = iter([small.x, small.x])
+
+        def __iter__(self):
+            return self.parts
+
+    refused("E250", lambda: fit(Used(), K, key=0, batch_size=64))
+    refused("E208", lambda: fit([small.x[:, :0]], K, key=0, batch_size=64))
 
 
 def test_pyarrow_is_asked_for_by_name(tmp_path, monkeypatch):

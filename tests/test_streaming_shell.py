@@ -113,6 +113,19 @@ def test_tables_are_converted_piece_by_piece(files, small, shell):
     _, err = shell("convert", "bad.npy", "bad.csv", code=3)
     assert "row 200, column 1" in err
     assert not (files / "bad.csv").exists()
+    shell("convert", "-", "s.npy", code=2)
+    for source in ("part-*.parquet", "."):
+        _, err = shell("convert", source, "part-9.parquet", code=2)
+        assert "error[E121]" in err
+
+
+def test_scores_of_rows_without_weight(files, small, shell):
+    shell("fit", "x.npy", *FIT, "-o", "m.npz")
+    np.save("w.npy", np.c_[small.x, np.r_[np.zeros(60), np.ones(N - 60)]])
+    words = ["score", "m.npz", "w.npy", "--weight-column", "3", "--json"]
+    one, other = (json.loads(shell(*words, *more)[0]) for more in ([], ["--batch-size", "50"]))
+    assert other["score"] == pytest.approx(one["score"], rel=1e-13)
+    assert other["weight_sum"] == N - 60
 
 
 def test_what_a_stream_cannot_is_refused(files, shell):

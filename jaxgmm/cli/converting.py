@@ -6,12 +6,14 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from jaxgmm._ahead import ahead
+from jaxgmm._status import UsageError
 from jaxgmm.cli import inputs
 from jaxgmm.cli.output import Console
 from jaxgmm.cli.parser import Settings
 from jaxgmm.cli.writing import Piece, write_table
-from jaxgmm.data.batches import Rescaled, Source, ahead, batches
-from jaxgmm.data.scan import scan_table
+from jaxgmm.data.batches import Rescaled, Source, batches
+from jaxgmm.data.scan import refuse_own_output, scan_table
 from jaxgmm.data.survey import check_finite
 
 _ROWS = 1 << 16
@@ -19,6 +21,9 @@ _ROWS = 1 << 16
 
 def convert(settings: Settings, console: Console) -> None:
     """The rows of files as one file, of which no more than a piece is in memory."""
+    if settings["data_path"] == "-":
+        raise UsageError("E107", "standard input is not converted", "save it to a file first")
+    refuse_own_output(settings["data_path"], settings["output"])
     source: Source = scan_table(
         settings["data_path"],
         columns=settings["columns"],

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from jaxgmm import io
+from jaxgmm._ahead import ahead
 from jaxgmm._checks import check_data
 from jaxgmm._provenance import fingerprint, fingerprint_of_pieces
 from jaxgmm._status import DataError, UsageError
@@ -17,11 +18,12 @@ from jaxgmm.cli.options import MAX_SEED
 from jaxgmm.cli.output import Console
 from jaxgmm.cli.parser import Settings
 from jaxgmm.data import GENERATORS, Table, read_table, standardize
-from jaxgmm.data.batches import Batch, Rescaled, Source, ahead, batches, is_source
+from jaxgmm.data.batches import Batch, Rescaled, Source, batches, is_source
 from jaxgmm.data.scan import is_arrow, is_many, scan_table
 from jaxgmm.data.survey import check_finite, survey
 from jaxgmm.model import Model
 from jaxgmm.scale.choose import in_memory, to_stream, too_large_file
+from jaxgmm.scale.processes import group
 from jaxgmm.scale.stream import BATCH_BYTES
 
 
@@ -132,7 +134,8 @@ def _scaled_source(x: Source, dtype: np.dtype, settings: Settings, start: Model 
     if start is not None and ((start.scale != 1).any() or start.shift.any()):
         shift, scale = start.shift, start.scale
     elif settings["standardize"]:
-        found = survey(x)
+        # As for rows in memory, without weights.
+        found = survey(x, weighted=False)
         shift, spread = found.mean, np.sqrt(np.diag(found.covariance))
         scale = np.where(spread > 0, spread, 1.0)
     return Scaled(
@@ -146,10 +149,10 @@ def load_model(settings: Settings) -> Model:
 
 
 def fingerprint_of(table: Table) -> str | None:
-    """The fingerprint of the rows; None for a source that does not know their number before it is read."""
+    """The fingerprint of the rows; None where it would take one process more than rows of its own, or to count them."""
     if not is_source(table.x):
         return fingerprint(table.x)
-    if table.x.n_samples is None:
+    if table.x.n_samples is None or group().count > 1:
         return None
     pieces = (piece.x for piece in table.x.pieces(1 << 16))
     return fingerprint_of_pieces((table.x.n_samples, table.x.n_features), table.x.dtype, pieces)
@@ -170,7 +173,7 @@ def _generated(settings: Settings) -> Table:
 def _read(settings: Settings, columns: Any) -> Table:
     """A table in memory, or one whose rows are a source: where that is asked for, and what takes too much memory."""
     path, batch_size = settings["data_path"], settings.get("batch_size")
-    asked = batch_size is not None or bool(settings.get("checkpoint"))
+    asked = batch_size is not None or _asks_for_a_stream(settings)
     if path == "-":
         if asked:
             raise UsageError("E107", "standard input can be read only once, not in batches", "save it to a file first")
@@ -184,6 +187,11 @@ def _read(settings: Settings, columns: Any) -> Table:
         label_column=settings["label_column"],
         header=settings["header"],
     )
+
+
+def _asks_for_a_stream(settings: Settings) -> bool:
+    """Whether what is asked for beside a batch size needs rows that can be read in parts."""
+    return any(settings.get(name) for name in ("checkpoint", "distributed", "coordinator"))
 
 
 def _scan(settings: Settings, columns: Any) -> Table:
@@ -204,8 +212,7 @@ def _scan(settings: Settings, columns: Any) -> Table:
         cache=settings.get("cache") is not False,
     )
     names = source.columns or tuple(column_names(None, source.n_features))
-    asked = bool(settings.get("checkpoint"))
-    if to_stream(source, None, settings.get("batch_size"), asked=asked) is not None:
+    if to_stream(source, None, settings.get("batch_size"), asked=_asks_for_a_stream(settings)) is not None:
         return Table(source, names, source=source.name)
     x, weight = in_memory(source)
     return Table(x, names, weight, source=source.name)

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 
 from jaxgmm import report
+from jaxgmm._status import DataError
 from jaxgmm.cli import inputs
 from jaxgmm.cli.comparing import compare
 from jaxgmm.cli.output import Console
 from jaxgmm.cli.parser import Settings
 from jaxgmm.cli.writing import Piece, write_table
-from jaxgmm.data.batches import Batch
-from jaxgmm.functional import weighted_mean
+from jaxgmm.data.batches import Batch, weights_of
 
 
 def predict(settings: Settings, console: Console) -> None:
@@ -58,9 +58,9 @@ def score(settings: Settings, console: Console) -> None:
     def answer(piece: Batch) -> Piece:
         nonlocal n_rows
         values = model.log_prob(piece.x)
-        mean = weighted_mean(values, piece.weight)
-        weights.append(float(len(values) if piece.weight is None else np.sum(piece.weight, dtype=np.float64)))
-        totals.append(mean * weights[-1])
+        weight = weights_of(piece, np.float64)
+        weights.append(float(weight.sum()))
+        totals.append(float(weight @ values.astype(np.float64)))
         n_rows += len(values)
         return Piece([values], values)
 
@@ -70,6 +70,8 @@ def score(settings: Settings, console: Console) -> None:
     else:
         collections.deque(answers, maxlen=0)
     weight, total = math.fsum(weights), math.fsum(totals)
+    if not weight:
+        raise DataError("E222", f"the weights of {table.source} are zero for every row", "at least one row must count")
     console.result(
         f"rows                  {n_rows:>20}\n"
         f"mean log-likelihood   {total / weight:>20.6f}\n"

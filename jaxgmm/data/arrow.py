@@ -156,13 +156,16 @@ def _damaged(path: str, kind: str, error: Exception) -> DataError:
 def open_file(path: str) -> ArrowFile:
     """The columns and the number of rows of a file. `DataError` if it is missing or damaged."""
     pyarrow = _pyarrow(path)
-    if _is_parquet(path):
-        reader = _parquet(path)
-        schema, n_rows = reader.schema_arrow, reader.metadata.num_rows
+    parquet = _is_parquet(path)
+    reader = _parquet(path) if parquet else _ipc(path)
+    schema = reader.schema_arrow if parquet else reader.schema
+    twice = next((name for name in schema.names if schema.names.count(name) > 1), None)
+    if twice is not None:
+        raise DataError("E412", f"{path} has several columns of the name {twice!r}", "give each a name of its own")
+    if parquet:
+        n_rows = reader.metadata.num_rows
     else:
-        reader = _ipc(path)
-        schema = reader.schema
-        n_rows = sum(reader.get_batch(i).num_rows for i in range(reader.num_record_batches))
+        n_rows = sum(batch.num_rows for batch in _record_batches(path, schema.names[:1], 1 << 16))
     if not n_rows or not len(schema):
         raise DataError("E404", f"{path} is empty", "give a file with at least one row and column")
     types = pyarrow.types

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import queue
-import threading
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from jaxgmm._checks import as_float_array, check_weights
+from jaxgmm._checks import as_float_array
 from jaxgmm._status import DataError
-
-T = TypeVar("T")
 
 
 class Batch(NamedTuple):
@@ -120,7 +115,7 @@ class Iterated:
     columns = None
 
     def __init__(self, arrays: Iterable[Any], name: str = "x") -> None:
-        if iter(arrays) is arrays:
+        if iter(arrays) is iter(arrays):
             raise DataError(
                 "E250",
                 f"{name} is a {type(arrays).__name__}, which can be gone through only once",
@@ -139,6 +134,8 @@ class Iterated:
                 raise DataError(
                     "E207", f"array {i} of {self.name} must be 2-D, got shape {rows.shape}", "one row per sample"
                 )
+            if not rows.shape[1]:
+                raise DataError("E208", f"array {i} of {self.name} has no columns", "give at least one feature")
             if len(rows):
                 yield rows
 
@@ -171,6 +168,8 @@ class Joined:
 
     parts: Sequence[Source]
     name: str
+    # Of parts that do not know it before they have been read.
+    lengths: dict[int, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         first = self.parts[0]
@@ -205,21 +204,25 @@ class Joined:
         return pieces if known else without_first(pieces, start)
 
     def _pieces(self, size: int, start: int) -> Iterator[Batch]:
-        for part in self.parts:
+        for i, part in enumerate(self.parts):
             n_samples = part.n_samples or 0
             if start and start >= n_samples:
                 start -= n_samples
                 continue
+            length = start
             for piece in part.pieces(size, start):
+                length += len(piece.x)
                 yield Batch(piece.x.astype(self.dtype, copy=False), piece.weight)
+            self.lengths[i] = length
             start = 0
 
     def place(self, row: int) -> str:
         """By its part, and its number in that."""
-        for part in self.parts:
-            if part.n_samples is None or row < part.n_samples:
+        for i, part in enumerate(self.parts):
+            length = self.lengths.get(i) if part.n_samples is None else part.n_samples
+            if length is None or row < length:
                 return part.place(row)
-            row -= part.n_samples
+            row -= length
         return f"{self.name}, row {row}"
 
 
@@ -348,47 +351,8 @@ def _joined(parts: Sequence[Batch]) -> Batch:
 
 
 def weights_of(batch: Batch, dtype: Any) -> np.ndarray:
-    """(n) the weights of a batch, ones where it has none; they may all be 0, as those of all rows may not."""
+    """(n) the weights of a batch, ones where it has none."""
     if batch.weight is None:
         return np.ones(len(batch.x), dtype)
-    if not np.any(batch.weight):
-        return np.zeros(len(batch.x), dtype)
-    return check_weights(batch.weight, len(batch.x), dtype)
-
-
-def ahead(items: Callable[[], Iterator[T]], depth: int = 1) -> Generator[T]:
-    """The items, of which a thread makes the next `depth` while one is in use; what goes wrong there is raised here."""
-    made: queue.Queue[tuple[bool, Any]] = queue.Queue(depth)
-    stopped = threading.Event()
-
-    def hand_over(last: bool, item: Any) -> None:
-        while not stopped.is_set():
-            with contextlib.suppress(queue.Full):
-                made.put((last, item), timeout=0.1)
-                return
-
-    def work() -> None:
-        try:
-            for item in items():
-                hand_over(False, item)
-                if stopped.is_set():
-                    return
-            hand_over(True, None)
-        except BaseException as error:
-            hand_over(True, error)
-
-    reader = threading.Thread(target=work, name="jaxgmm-reader", daemon=True)
-    reader.start()
-    try:
-        while True:
-            last, item = made.get()
-            if last and item is not None:
-                raise item
-            if last:
-                return
-            yield item
-            # Not to be held here while the next one is made.
-            del item
-    finally:
-        stopped.set()
-        reader.join()
+    with np.errstate(over="ignore", under="ignore"):  # rules about the size are for all rows together
+        return batch.weight.astype(dtype, copy=False)

@@ -19,7 +19,7 @@ from jaxgmm._status import DataError
 from jaxgmm.data.batches import Batch, without_first
 
 # A change of what is written makes another name.
-_VERSION = 1
+_VERSION = 2
 # What has not been read for so long is removed.
 _UNUSED_SECONDS = 14 * 24 * 3600
 _ROWS = 1 << 16

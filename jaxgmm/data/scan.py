@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import glob
 import os
 from collections.abc import Sequence
@@ -71,6 +72,19 @@ def scan_table(
     return parts[0] if len(parts) == 1 else Joined(parts, str(name))
 
 
+def refuse_own_output(paths: str, output: str) -> None:
+    """Refuse a file to write that is one of those to be read, or would be the next time."""
+    folder, pattern = os.path.isdir(paths), is_many(paths) and not os.path.isdir(paths)
+    beside = folder and os.path.realpath(os.path.dirname(output) or ".") == os.path.realpath(paths)
+    read = {os.path.realpath(path) for path in _files(paths)}
+    if (
+        os.path.realpath(output) in read
+        or (beside and output.lower().endswith(SUFFIXES))
+        or (pattern and fnmatch.fnmatch(os.path.abspath(output), os.path.abspath(paths)))
+    ):
+        raise UsageError("E121", f"{output} would be one of the files of {paths}", "write it somewhere else")
+
+
 def _files(paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> list[str]:
     """The files meant, in their order."""
     if not isinstance(paths, (str, os.PathLike)):
@@ -117,9 +131,7 @@ def _scan(
     numbers = [*choice.features, *([] if choice.weight is None else [choice.weight])]
     decoded = table.pieces(numbers) if not isinstance(table, text.Layout) else text.Pieces(table, numbers)
     weight = None if choice.weight is None else len(choice.features)
-    stored = (
-        kept(path, decoded, (chosen, names[choice.weight] if choice.weight is not None else None)) if cache else None
-    )
+    stored = kept(path, decoded, (chosen, numbers, header)) if cache else None
     if stored is None:
         return Decoded(decoded, path, weight, chosen, state_of(path, path))
     rows = NpyFile.of(path, np.load(stored, mmap_mode="r"), where=stored)

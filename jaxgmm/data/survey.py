@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from jaxgmm._checks import check_weights
 from jaxgmm._status import DataError
 from jaxgmm.data.batches import Batch, Source, batches, weights_of
 from jaxgmm.data.rows import CHUNK
@@ -55,7 +56,8 @@ class _Moments:
     """
 
     def __init__(self, n_features: int) -> None:
-        self.weight, self.checksum = 0.0, np.uint64(0)
+        # heaviest: the largest weight, as it was given.
+        self.weight, self.checksum, self.heaviest = 0.0, np.uint64(0), 0.0
         self.mean = np.zeros(n_features)
         self.scatter = np.zeros((n_features, n_features))
         self.first: np.ndarray | None = None
@@ -67,13 +69,14 @@ class _Moments:
         """All of it, as arrays to be sent: see `join`."""
         n_features = len(self.mean)
         first = np.full(n_features, np.nan) if self.first is None else self.first
-        totals = [np.array([self.weight]), np.array([self.checksum])]
+        totals = [np.array([self.weight]), np.array([self.checksum]), np.array([self.heaviest])]
         return [*totals, self.mean, self.scatter, first, self.still, self.low, self.high]
 
     def join(self, others: list[np.ndarray]) -> None:
         """Add what another one has seen, from its `arrays`."""
-        weight, checksum, mean, scatter, first, still, low, high = others
+        weight, checksum, heaviest, mean, scatter, first, still, low, high = others
         self.checksum = self.checksum + checksum[0]
+        self.heaviest = max(self.heaviest, float(heaviest[0]))
         if not weight[0]:
             return
         if self.first is None:
@@ -166,8 +169,12 @@ class _Reservoir:
 
 
 @np.errstate(over="ignore", invalid="ignore")  # differences of the largest numbers are infinite, and stop EM as such
-def survey(source: Source, seed: int = 0, first: int = 0, gather: Gather | None = None) -> Survey:
+def survey(
+    source: Source, seed: int = 0, first: int = 0, gather: Gather | None = None, *, weighted: bool = True
+) -> Survey:
     """Go through `source` once. `DataError` names the place of what is not finite. seed: of the sample.
+
+    weighted: otherwise all rows count alike.
 
     Where several processes have a part of the rows each, first: the number of the first row of this one among all, and
     gather: from arrays to those of every process. The survey is then that of all rows, and the same everywhere.
@@ -179,7 +186,8 @@ def survey(source: Source, seed: int = 0, first: int = 0, gather: Gather | None 
     n_samples = n_used = 0
     for batch in batches(source, size):
         check_finite(batch, source, n_samples)
-        weight = weights_of(batch, source.dtype)
+        weight = weights_of(batch if weighted else Batch(batch.x, None), source.dtype)
+        moments.heaviest = max(moments.heaviest, 1.0 if batch.weight is None else float(np.max(batch.weight)))
         for start in range(0, len(batch.x), CHUNK):
             rows, share = batch.x[start : start + CHUNK], weight[start : start + CHUNK]
             moments.add(rows, share)
@@ -193,8 +201,15 @@ def survey(source: Source, seed: int = 0, first: int = 0, gather: Gather | None 
             moments.join(theirs)
             reservoir.join(kept)
         n_samples, n_used = (int(n) for n in np.sum([c[0] for c in counts_of], axis=0))
-    if not n_used:
+    if not n_samples:
+        raise DataError("E208", f"{source.name} gives no rows", "give at least one")
+    heaviest = moments.heaviest
+    if not heaviest:
         raise DataError("E222", f"the weights of {source.name} are zero for every row", "at least one row must count")
+    check_weights(np.array([heaviest]), 1, source.dtype)
+    if moments.weight > float(np.finfo(source.dtype).max):
+        found = f"the weights of {source.name} sum up to {moments.weight:g}, which {source.dtype} cannot hold"
+        raise DataError("E223", found, "divide the weights by their mean")
     assert moments.first is not None
     still = moments.still
     # Rounding may have moved the mean of a constant column.
@@ -215,7 +230,7 @@ def survey(source: Source, seed: int = 0, first: int = 0, gather: Gather | None 
 
 
 def check_finite(batch: Batch, source: Source, before: int) -> None:
-    """Refuse NaN and infinity with their place; before: how many rows of the source came earlier."""
+    """Refuse NaN, infinity and negative weights with their place; before: how many rows of the source came earlier."""
     for values, what in ((batch.x, "contains"), (batch.weight, "has the weight")):
         if values is None or np.isfinite(np.sum(values)):
             continue
@@ -229,3 +244,7 @@ def check_finite(batch: Batch, source: Source, before: int) -> None:
             number = int(bad[0][1])
             column = f", column {number}" + ("" if source.columns is None else f" ({source.columns[number]!r})")
         raise DataError("E203", f"{source.place(before + row)}{column} {what} {found}", "drop or impute such rows")
+    if batch.weight is not None and np.min(batch.weight) < 0:
+        row = int(np.argmin(batch.weight))
+        found = f"{source.place(before + row)} has the weight {batch.weight[row]:g}"
+        raise DataError("E221", found, "weights must be at least 0")

@@ -196,6 +196,11 @@ def _run_batch(starts: GMMParams, table: Table, options: EMOptions, kernel: str,
         if name != course.kernel:
             _begin(course, table, name)
         _run_kernel(course, table, options)
+        if table.passes is not None and _interrupt.asked():
+            # What is to go on from here is kept already.
+            waiting = (states.status == Status.RUNNING) | (states.status == Status.IMPRECISE)
+            states.status[waiting] = Status.INTERRUPTED
+            break
         halted = np.flatnonzero((used == name) & (states.status == Status.IMPRECISE))
         if len(halted):
             put(states, halted, _resume(take(states, halted)))

@@ -14,6 +14,7 @@ from jaxgmm import criteria, functional
 from jaxgmm._checks import precision_context
 from jaxgmm._numerics import LOG_2PI
 from jaxgmm._options import em_options
+from jaxgmm._pytree import take
 from jaxgmm._status import DataError, FitError, Status, UsageError, marked
 from jaxgmm.covariance import COVARIANCE_TYPES, get_family
 from jaxgmm.data.batches import Batch
@@ -136,6 +137,7 @@ class GaussianMixture(EstimatorProtocol):
             self._check_constructor()
         x = validate_data(self, X, reset=first)
         weight = validate_sample_weight(self, sample_weight, len(x), x.dtype)
+        given = check_given(self, x.shape[1]) if first else {}
         with precision_context(x.dtype if first else self._stepper.state.params.dtype):
             if first:
                 self._check_enough(weight)
@@ -143,9 +145,16 @@ class GaussianMixture(EstimatorProtocol):
                 seed = check_random_state(self.random_state).randint(2**31 - 1)
                 how = (self.covariance_type, seed, self.n_init, self.init_params, (self.reg_covar, "absolute"))
                 start, inside = first_mixture(rows, self.n_components, *how)
-                self._stepper = Stepper.of(rows, start, inside, PowerSchedule())
-            score = self._stepper.step(Batch(x, weight.astype(np.float64)))
-            self._set_params(self._stepper.params)
+                if given:
+                    lanes = jax.tree.map(lambda a: np.asarray(a)[None], start)
+                    start = take(override(lanes, given, rows), 0)
+                stepper = Stepper.of(rows, start, inside, PowerSchedule())
+            else:
+                stepper = self._stepper
+            score = stepper.step(Batch(x, weight.astype(np.float64)))
+            # Only now: rows that lead nowhere leave no start behind.
+            self._stepper = stepper
+            self._set_params(stepper.params)
         self.n_iter_ = int(self._stepper.state.n_steps)
         self.converged_ = False
         self.lower_bound_ = score

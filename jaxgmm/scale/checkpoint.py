@@ -36,7 +36,7 @@ _NAME = re.compile(r"checkpoint-(\d{8})\.npz")
 _KEPT = 2
 _SCALARS = ("kernel", "width", "limit", "left", "wasted")
 # What reading a damaged archive raises.
-_DAMAGE = (DataError, OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error)
+_DAMAGE = (DataError, RuntimeError, OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error)
 
 
 def describe(value: Any) -> Any:
@@ -91,7 +91,8 @@ class Checkpoints:
         self._partial: tuple[int, SuffStats] | None = None
         self._stored: dict[str, Any] = {}
         self._header: dict[str, Any] = {"batches": 0, "course": None, "position": 0}
-        self._number, self._due, self._failing = 0, time.monotonic() + every, False
+        self._number, self._due = 0, time.monotonic() + every
+        self._failing = self._stopped = False
         found = b""
         if members.leads:
             there = self._files()
@@ -109,7 +110,10 @@ class Checkpoints:
 
     def _files(self) -> list[Path]:
         """Checkpoints, the newest first."""
-        named = [entry for entry in self.folder.iterdir() if _NAME.fullmatch(entry.name)]
+        try:
+            named = [entry for entry in self.folder.iterdir() if _NAME.fullmatch(entry.name)]
+        except OSError as error:
+            raise DataError("E403", f"{self.folder} cannot be read: {error.strerror}", "name another") from None
         return sorted(named, key=lambda path: path.name, reverse=True)
 
     def _newest(self, files: list[Path]) -> bytes:
@@ -146,6 +150,8 @@ class Checkpoints:
     def enter(self, course: Course) -> LanesResult | None:
         """See `Passes.enter`."""
         number = len(self._results)
+        if self._stopped:
+            return None
         if number < self._header["batches"]:
             blank = dataclasses.fields(LanesResult)[1:]
             template = LanesResult(params=course.states.best_params, **{f.name: 0 for f in blank})
@@ -196,12 +202,17 @@ class Checkpoints:
         if time.monotonic() >= self._due:
             self.write()
 
+    def stop(self) -> None:
+        """Write for the last time: whatever is still told belongs to a run that has been broken off."""
+        self.write()
+        self._stopped = True
+
     def write(self, *, anyway: bool = False) -> None:
         """A new checkpoint; the oldest is removed. A disk that is full ends no run that is under way.
 
         Of several processes the first one writes, or with `anyway` whoever is left: all of them know the same.
         """
-        if not (self._leads or anyway):
+        if self._stopped or not (self._leads or anyway):
             return
         arrays: dict[str, Any] = {}
         header: dict[str, Any] = {"schema": _SCHEMA, "facts": self.facts, "batches": len(self._results)}

@@ -12,7 +12,8 @@ from jaxgmm import _progress
 from jaxgmm._checks import check_count, check_data, check_weights
 from jaxgmm._memory import free_device_memory, free_memory
 from jaxgmm._status import DataError, UsageError
-from jaxgmm.data.batches import Indexed, Iterated, Source, is_source
+from jaxgmm.data.batches import Batch, Indexed, Iterated, Source, is_source
+from jaxgmm.data.survey import check_finite
 
 # Part of the free memory that the rows may take; the rest is for what is computed from them.
 MEMORY_PART = 0.5
@@ -67,7 +68,12 @@ def to_stream(x: Any, sample_weight: Any, batch_size: int | None, *, asked: bool
 
 def in_memory(source: Source) -> tuple[np.ndarray, np.ndarray | None]:
     """All rows of a source that fits, and their weights if it has any."""
-    pieces = list(source.pieces(1 << 20))
+    pieces: list[Batch] = []
+    n_rows = 0
+    for piece in source.pieces(1 << 20):
+        check_finite(piece, source, n_rows)
+        pieces.append(piece)
+        n_rows += len(piece.x)
     if not pieces:
         raise DataError("E208", f"{source.name} gives no rows", "give at least one")
     x = np.concatenate([piece.x for piece in pieces])

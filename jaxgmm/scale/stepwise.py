@@ -21,10 +21,18 @@ import numpy as np
 from jax import Array
 
 from jaxgmm import _interrupt
-from jaxgmm._checks import as_float_array, check_count, check_finite, check_key, check_weights, precision_context
+from jaxgmm._checks import (
+    as_float_array,
+    check_count,
+    check_finite,
+    check_key,
+    check_rows_for,
+    check_weights,
+    precision_context,
+)
 from jaxgmm._options import EMOptions, default_reg_covar, em_options
 from jaxgmm._pytree import pytree, replace, take
-from jaxgmm._status import DataError, FitError, Status
+from jaxgmm._status import DataError, FitError, Status, UsageError
 from jaxgmm.covariance import get_family
 from jaxgmm.data.batches import Batch, Indexed, batches
 from jaxgmm.data.rows import Rows, pad_rows, pad_vector, prepare_rows
@@ -172,8 +180,10 @@ class Stepper:
         t = int(self.state.n_steps) + 1
         rows = jax.device_put(z), jax.device_put(padded)
         new, score = advance(self.state, *rows, float(self.schedule(t)), self.reg_covar, len(z))
-        if not np.isfinite(score):
-            found = f"the mixture became singular after {t - 1} batches"
+        # The next batch would meet a covariance that has become singular; after the last one nobody would.
+        norms = np.asarray(_factors(new.params).log_norm)[0]
+        if not np.isfinite(score) or not np.isfinite(norms[np.asarray(new.params.weights) > 0]).all():
+            found = f"the mixture became singular in batch {t}"
             raise FitError("E301", found, "ask for fewer components, or raise reg_covar", Status.SINGULAR)
         self.state = jax.tree.map(np.asarray, new)
         return score - self.log_volume
@@ -187,7 +197,7 @@ def fit_stepwise(
     key: Any = None,
     n_restarts: int = 1,
     init: str | GMMParams = "kmeans",
-    step_size: StepSize | None = None,
+    step_size: StepSize | float | None = None,
     batch_size: int = BATCH_ROWS,
     n_passes: int = 1,
     reg_covar: float | None = None,
@@ -199,8 +209,9 @@ def fit_stepwise(
     ``Ctrl-C`` does, and what it came to is returned. Rows should come in random order: batches are taken for samples.
     n_components: K. covariance_type, key, init, reg_covar, reg_kind: as for `fit`; starts come from a random sample of
     the rows, or from the first batch of an iterator. n_restarts: starts, of which the one of highest likelihood on that
-    sample is taken. step_size: η_t for t = 1, 2 …, such as a schedule of optax; (t + 2)^-0.6 if None. batch_size: rows
-    of a batch; an iterator's arrays are batches as they are. n_passes: over the rows; an iterator has one.
+    sample is taken. step_size: η_t for t = 1, 2 …, such as a schedule of optax, or a constant; (t + 2)^-0.6 if None.
+    batch_size: rows of a batch; an iterator's arrays are batches as they are. n_passes: over the rows; an iterator has
+    one.
 
     Returns a `StepwiseResult`. Raises `DataError` for rows that cannot be used, and `FitError` if the mixture becomes
     singular.
@@ -213,7 +224,7 @@ def fit_stepwise(
     """
     n_components = check_count(n_components, "n_components")
     batch_size, n_passes = check_count(batch_size, "batch_size"), check_count(n_passes, "n_passes")
-    schedule = PowerSchedule() if step_size is None else step_size
+    schedule = _schedule(step_size)
     options = (default_reg_covar(reg_covar, None), reg_kind)
     if isinstance(x, Iterator):
         return _of_iterator(x, n_components, covariance_type, key, n_restarts, init, schedule, options)
@@ -227,6 +238,18 @@ def fit_stepwise(
         size = min(batch_size, rows.n_samples)
         passes = itertools.chain.from_iterable(batches(source, size) for _ in range(n_passes))
         return _run(passes, Stepper.of(rows, start, inside, schedule), size)
+
+
+def _schedule(step_size: Any) -> StepSize:
+    if step_size is None:
+        return PowerSchedule()
+    if isinstance(step_size, (int, float)) and 0 < step_size <= 1:
+        return lambda t: step_size
+    if not callable(step_size):
+        raise UsageError(
+            "E108", f"step_size must be a schedule or a number in (0, 1], got {step_size!r}", "for example 0.05"
+        )
+    return step_size
 
 
 def _of_iterator(
@@ -279,9 +302,17 @@ def first_mixture(
 ) -> tuple[GMMParams, EMOptions]:
     """The start in the units of the rows, and the options in them."""
     reg_covar, reg_kind = options
+    check_rows_for(n_components, np.asarray(rows.weight))
     inside = rows.options(em_options(rows.dtype, reg_covar=reg_covar, reg_kind=reg_kind))
     if isinstance(init, GMMParams):
         check_params(init, n_features=rows.n_features)
+        if init.n_components != n_components or get_family(init.covariance_type) is not get_family(covariance_type):
+            raise UsageError(
+                "E143",
+                f"init has {init.n_components} components of type {init.covariance_type!r}, but {n_components} of type "
+                f"{covariance_type!r} were asked for",
+                "give both the same",
+            )
         return jax.tree.map(lambda a: np.asarray(a, rows.dtype), in_row_units(init, rows)), inside
     method = get_start(init)
     n_lanes = check_count(n_restarts, "n_restarts") if method.random else 1

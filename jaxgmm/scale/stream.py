@@ -13,11 +13,13 @@ import numpy as np
 from jax import Array
 
 from jaxgmm import _interrupt, _progress
+from jaxgmm._ahead import ahead
 from jaxgmm._numerics import eps
 from jaxgmm._options import EMOptions
 from jaxgmm._pytree import replace
 from jaxgmm._status import DataError, UsageError
-from jaxgmm.data.batches import Batch, Part, Source, ahead, batches, weights_of
+from jaxgmm.covariance import get_family
+from jaxgmm.data.batches import Batch, Part, Source, batches, weights_of
 from jaxgmm.data.rows import Rows, pad_rows, pad_vector, power_of_two
 from jaxgmm.data.survey import survey
 from jaxgmm.em.lanes import Course, LanesResult, run_lanes
@@ -27,8 +29,13 @@ from jaxgmm.scale.devices import Grid, collect_placed, place
 from jaxgmm.scale.processes import Group, PeerLost, gather, group
 from jaxgmm.stats import SuffStats
 
-# Bytes of a batch where no number of rows is asked for: much longer than what a batch costs beside its rows.
-BATCH_BYTES = 1 << 25
+# Bytes of a batch where no number of rows is asked for: much longer than what a batch costs beside its rows, and more
+# than the 32 MiB below which the C library keeps freed memory for itself.
+BATCH_BYTES = 48 << 20
+
+
+# What is added up of statistics: all but the pivots.
+_SUMS = ("resp_sum", "x_sum", "xx_sum", "log_likelihood", "classification_log_likelihood", "weight_sum")
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,26 +113,39 @@ class Stream:
                 tell.batch(n_rows)
                 if self.checkpoints is not None and self.members.count == 1 and i < self.n_batches:
                     self.checkpoints.batch_done(i, total)
-        assert total is not None
-        total = self._of_all(total)
+        if total is None:
+            raise DataError(
+                "E252", f"{self.source.name} gave no rows in a later pass", "give rows that can be read again and again"
+            )
+        total = self._of_all(total, get_family(factors.covariance_type).correlated)
         self._recognise(total)
         return [jax.tree.map(lambda a: np.asarray(a, self.source.dtype)[None], total)]
 
-    def _of_all(self, mine: SuffStats) -> SuffStats:
-        """The sums of all processes, added up in their order. What is there is saved when one of them is lost."""
+    def _of_all(self, mine: SuffStats, correlated: bool) -> SuffStats:
+        """The sums of all processes, added up in their order. What is there is saved when one of them is lost.
+
+        Of symmetric matrices the upper triangle is sent: K (1 + D + D (D + 1) / 2) numbers and three more for a lane.
+        """
         if self.members.count == 1:
             return mine
-        leaves, structure = jax.tree.flatten(mine)
+        upper = np.triu_indices(self.source.n_features)
+        sent = {name: getattr(mine, name) for name in _SUMS}
+        if correlated:
+            sent["xx_sum"] = mine.xx_sum[..., *upper]
         try:
             wish = np.array([_interrupt.wanted()])
-            *everyone, wishes = zip(*gather([*map(np.atleast_1d, leaves), wish], self.members), strict=True)
+            *everyone, wishes = zip(*gather([*sent.values(), wish], self.members), strict=True)
         except PeerLost:
             if self.checkpoints is not None:
                 self.checkpoints.write(anyway=True)
             raise
-        sums = [np.sum(parts, axis=0).reshape(np.shape(leaf)) for parts, leaf in zip(everyone, leaves, strict=True)]
+        sums = {name: np.sum(parts, axis=0) for name, parts in zip(sent, everyone, strict=True)}
+        if correlated:
+            matrices = np.empty_like(mine.xx_sum)
+            matrices[..., *upper] = matrices[..., *upper[::-1]] = sums["xx_sum"]
+            sums["xx_sum"] = matrices
         _interrupt.agree(int(np.max(wishes)))
-        return replace(jax.tree.unflatten(structure, sums), pivot=mine.pivot)
+        return replace(mine, **sums)
 
     def enter(self, course: Course) -> LanesResult | None:
         """See `Passes.enter`."""
@@ -142,7 +162,7 @@ class Stream:
     def stopped(self, course: Course) -> None:
         """See `Passes.stopped`."""
         if self.checkpoints is not None:
-            self.checkpoints.write()
+            self.checkpoints.stop()
 
     def leave(self, result: LanesResult) -> None:
         """See `Passes.leave`."""

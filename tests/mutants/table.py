@@ -552,8 +552,8 @@ MUTANTS = (
     Mutant(
         "sums of other processes forgotten",
         "scale/stream.py",
-        "np.sum(parts, axis=0).reshape(np.shape(leaf))",
-        "np.asarray(parts[0]).reshape(np.shape(leaf))",
+        "name: np.sum(parts, axis=0) for name",
+        "name: np.asarray(parts[0]) for name",
         ("tests/test_processes.py",),
     ),
     Mutant(
