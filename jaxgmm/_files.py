@@ -74,9 +74,9 @@ def _name(handle: IO[bytes], target: Path) -> None:
     """Put an open, complete file without a name in the place of `target`.
 
     Where there is nothing, that is one step. No system call takes the place of a file at once: it is linked beside
-    `target` and renamed. A process killed between the two
-    leaves a complete file under a name that depends on `target` alone, so that the next to write `target` meets it and
-    finishes the work; so it does for one that is alive, which then finds its own work done.
+    `target` and renamed. A process killed between the two leaves a complete file under a name that depends on `target`
+    alone, so that the next to write `target` meets it and finishes the work; so it does for one that is alive, which
+    then finds its own work done.
     """
     # With a directory given, Python follows the link to the open file, as a plain link would not.
     name = partial(os.link, f"{_OPEN_FILES}/{handle.fileno()}", src_dir_fd=handle.fileno())

@@ -222,7 +222,7 @@ def old_without_scipy(patch):
 
 
 def full_disk(patch):
-    def replace(*_):
+    def replace(*_, **__):
         raise OSError(28, "No space left on device")
 
     # The one where there is a file already, the other where there is none.
