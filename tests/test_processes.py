@@ -130,7 +130,13 @@ def test_a_signal_to_a_launch_ends_all_with_the_best_state(small, tmp_path):
     words = ["launch", "-n", "2", "--", "fit", tmp_path / "x.npy", "-n", "3", "--seed", "0", "--tol", "0"]
     words += ["--max-iter", "100000", "--batch-size", "4999", "-o", tmp_path / "m.npz"]
     command = [sys.executable, "-m", "jaxgmm", *map(str, words)]
-    launched = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    pipes = {"stderr": subprocess.PIPE, "stdout": subprocess.PIPE}
+    # A job in the background ignores the signal, and so would all that it starts.
+    heeding = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        launched = subprocess.Popen(command, text=True, **pipes)
+    finally:
+        signal.signal(signal.SIGINT, heeding)
     try:
         for line in launched.stderr:
             if "pass " in line:
