@@ -6,7 +6,7 @@ BIN := .venv/bin
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e . -c constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[plot]" -c constraints.txt
 	touch $@
 
 .venv/installed-test: .venv/installed
@@ -14,7 +14,7 @@ BIN := .venv/bin
 	touch $@
 
 demo: .venv/installed
-	$(BIN)/jaxgmm demo
+	$(BIN)/jaxgmm demo --force
 
 test: .venv/installed-test
 	$(BIN)/python -m pytest

@@ -80,7 +80,7 @@ _HOME = {
 }
 
 # Public modules that are used by their own name, as in ``jaxgmm.data.make_cube()``.
-_SUBMODULES = ("data",)
+_SUBMODULES = ("data", "plot")
 
 __all__ = [*sorted(_HOME), "__version__"]
 

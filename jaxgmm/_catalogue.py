@@ -148,6 +148,14 @@ E154 An optimiser that cannot be used
 E155 Weights beside a source
     A source of rows gives the weights with them: `scan_table(..., weight_column=...)`. An array of rows takes
     `sample_weight`.
+E156 A history that does not fit into memory
+    With `history="params"` the parameters of every iteration of every restart are kept until the winner is known. Lower
+    `max_iter` or the number of restarts.
+E157 Columns that a plot cannot show
+    A picture has two dimensions or three. Choose as many columns as the message says with `features`.
+E158 A plot of what was not kept
+    The film needs the parameters of every iteration, the curves need the log-likelihoods, and criteria need a sweep.
+    Fit again with what the message names.
 E201 Not numbers
     The data contain text, dates or objects where numbers are needed. Drop such columns or encode them first.
 E202 Complex numbers
@@ -365,6 +373,10 @@ W310 No new checkpoint
 W311 Something in the way
     `jaxgmm doctor` found a variable or a missing package that is likely to stop or to slow down a run. The message says
     what, and what to do.
+W312 No comparison
+    The rows or the model do not suit the other method, or its package is missing. The fit itself is complete.
+W313 No pictures
+    Pictures are drawn with matplotlib, which is not installed or finds no place to draw. All else is written.
 W901 A warning of a library
     Passed on as it is, without a line of somebody's source.
 """

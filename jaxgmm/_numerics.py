@@ -34,6 +34,9 @@ MAX_UNROLLED = 16
 
 # A change of the log-likelihood below this many units in the last place is rounding, not progress.
 NOISE_ULPS = 4.0
+# From so many times the rounding level on, a change of a single-precision objective is better known from the objective
+# itself than from the movement of the parameters, whose second order then misses more.
+CLEAR_CHANGE = 64.0
 # Gain per row below which a single-precision fit has settled whatever its tolerance.
 RESOLVED_GAIN = 1e-10
 # A covariance is at the floor when an eigenvalue, in units of what reg_covar adds, is at most this.

@@ -14,17 +14,18 @@ import numpy as np
 from jaxgmm._checks import check_count, check_data, check_key, check_rows_for, precision_context, too_few_orthants
 from jaxgmm._interrupt import Interrupted
 from jaxgmm._options import check_choice, default_reg_covar, em_options
-from jaxgmm._pytree import replace
 from jaxgmm._status import FitError, UsageError, choose
 from jaxgmm.covariance import get_family
 from jaxgmm.data.rows import Rows
 from jaxgmm.em.accelerate import check_acceleration
+from jaxgmm.em.recording import Recording
 from jaxgmm.em.restarts import DEGENERATE, Method, fit_rows
 from jaxgmm.em.result import FitResult, SweepResult
 from jaxgmm.functional import check_orthant_features, count_orthants, predict, rows_of, silhouette
 from jaxgmm.init import get_start
+from jaxgmm.init.given import check_start
 from jaxgmm.kernels import check_kernel
-from jaxgmm.params import GMMParams, check_params
+from jaxgmm.params import GMMParams
 from jaxgmm.prior import Prior, prior_for
 from jaxgmm.scale.checkpoint import EVERY, Checkpoints, describe
 from jaxgmm.scale.choose import as_source, in_memory, to_stream
@@ -32,8 +33,9 @@ from jaxgmm.scale.processes import group
 from jaxgmm.scale.stream import Stream, open_stream
 
 RESUME = ("never", "auto")
+HISTORY = ("log_likelihood", "params")
 # Arguments that may be others when a run goes on.
-_NOT_FACTS = ("x", "sample_weight", "checkpoint", "checkpoint_every", "resume", "lane_devices")
+_NOT_FACTS = ("x", "sample_weight", "checkpoint", "checkpoint_every", "resume", "lane_devices", "history")
 
 CRITERIA = ("bic", "aic", "icl", "silhouette")
 
@@ -43,20 +45,7 @@ def check_init(
 ) -> tuple[str | list[GMMParams], jax.Array | None]:
     """The start (a method's name or lanes of parameters) and one key per restart, None where nothing is drawn."""
     if isinstance(init, GMMParams):
-        check_params(init, n_features=rows.n_features)
-        if get_family(init.covariance_type) is not get_family(covariance_type):
-            raise UsageError(
-                "E143",
-                f"init has covariance_type {init.covariance_type!r}, but {covariance_type!r} was asked for",
-                "give both the same",
-            )
-        if list(candidates) != [init.n_components]:
-            raise UsageError(
-                "E143",
-                f"init has {init.n_components} components, but n_components is {list(candidates)}",
-                "give both the same",
-            )
-        return [replace(init, covariance_type=get_family(covariance_type).name)], None
+        return [check_start(init, rows.n_features, candidates, covariance_type)], None
     method = get_start(init)
     if method.name == "orthant":
         check_orthant_features(rows.n_features)
@@ -92,6 +81,7 @@ def fit(
     checkpoint_every: float = EVERY,
     resume: str = "never",
     lane_devices: int = 1,
+    history: str = "log_likelihood",
 ) -> FitResult:
     """Fit a Gaussian mixture by EM and return the best of `n_restarts` independent starts.
 
@@ -116,7 +106,8 @@ def fit(
     ``"raise"`` a `FitError`. batch_size: rows at a time of a stream: see below; None where they fit into memory.
     checkpoint: a directory in which a stream keeps its state every `checkpoint_every` seconds; with ``resume="auto"``
     the same call goes on from what is there. lane_devices: where there are several devices, so many of them share the
-    restarts, and only the rest the rows.
+    restarts, and only the rest the rows. history: ``"params"`` keeps the parameters of every iteration of the winner as
+    well (``result.params_history``), for a film of the fit.
 
     x may also be a memory map, a data set of HDF5 or zarr, a list (or anything that can be gone through again and
     again) of arrays, or what `scan_table` returns for files. What takes more than half of the free memory, or is fitted
@@ -152,6 +143,7 @@ def fit(
         kernel=kernel,
         keep_restarts=keep_restarts,
         degenerate=degenerate,
+        record=_check_history(history, given),
     )[family, n_components]
     if isinstance(outcome, FitError):
         raise outcome
@@ -177,8 +169,12 @@ def _fit_cells(
     kernel: str,
     keep_restarts: int | None,
     degenerate: str,
+    record: bool = False,
 ) -> dict[tuple[str, int], FitResult | FitError]:
-    """What came of every covariance type and component count; the arguments are those of `fit`, checked here."""
+    """What came of every covariance type and component count; the arguments are those of `fit`, checked here.
+
+    record: keep the parameters of every iteration of the winning restart.
+    """
     cells: dict[tuple[str, int], FitResult | FitError] = {}
     with precision_context(rows.dtype):
         start, keys = check_init(init, rows, counts, families[0], key, check_count(n_restarts, "n_restarts"))
@@ -199,6 +195,9 @@ def _fit_cells(
         if stream is not None:
             run = partial(stream.run, kernel=method.kernel, accelerate=method.accelerate)
             method = dataclasses.replace(method, run=run)
+        recording = Recording(stream, method.kernel, method.accelerate)
+        if record:
+            method = dataclasses.replace(method, run=recording.run)
         for family in families:
             found = fit_rows(
                 rows,
@@ -210,7 +209,22 @@ def _fit_cells(
                 how=dataclasses.replace(method, prior=prior_for(prior, family, rows.n_features)),
             )
             cells |= {(family, n): found[n] for n in counts}
+        for cell, outcome in cells.items():
+            if record and isinstance(outcome, FitResult):
+                path = recording.path(outcome.best_restart, rows, outcome.n_components)
+                cells[cell] = dataclasses.replace(outcome, params_history=path)
     return cells
+
+
+def _check_history(history: str, given: dict[str, Any]) -> bool:
+    """Whether parameters are to be kept; `UsageError` beside what runs some lanes anew, or goes on from a file."""
+    if check_choice(history, "history", HISTORY) == "log_likelihood":
+        return False
+    for name, usual in (("keep_restarts", (None,)), ("degenerate", ("keep", "raise")), ("checkpoint", (None,))):
+        if given[name] not in usual:
+            found = f"history='params' does not go with {name}={given[name]!r}"
+            raise UsageError("E107", found, "leave one of the two out")
+    return True
 
 
 def prepared(given: dict[str, Any], n_components: int) -> tuple[Rows, Stream | None]:

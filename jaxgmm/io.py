@@ -1,6 +1,7 @@
 """Model files: an `.npz` archive of plain arrays and a JSON header, without pickle.
 
-Arrays ``weights``, ``means``, ``covariances``, ``shift`` and ``scale`` are stored byte for byte; ``header``
+Arrays ``weights``, ``means``, ``covariances``, ``shift`` and ``scale`` are stored byte for byte, and where it is known
+the course of the fit, ``history`` (log-likelihoods) and ``history_weights`` and so on (parameters); ``header``
 is UTF-8 JSON as an array of bytes with the schema version, covariance_type, columns, meta, and a digest of all this.
 NumPy alone can read it: ``json.loads(numpy.load(path)["header"].tobytes())``.
 """
@@ -27,15 +28,19 @@ from jaxgmm._provenance import versions
 from jaxgmm._pytree import replace
 from jaxgmm._status import DataError, UsageError, nearest
 from jaxgmm.covariance import get_family
-from jaxgmm.em.result import FitResult
+from jaxgmm.em.result import FitResult, History
 from jaxgmm.interop import from_sklearn
 from jaxgmm.model import Model
 from jaxgmm.params import GMMParams
 
 # Goes up when an older reader would misread a file; a reader refuses what is newer than itself.
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
-_ARRAYS = ("weights", "means", "covariances", "shift", "scale")
+_PARAMS = ("weights", "means", "covariances")
+_ARRAYS = (*_PARAMS, "shift", "scale")
+# Of the history, where it is known; schema 1 had none.
+_CURVES = "history"
+_PATH = tuple(f"history_{name}" for name in _PARAMS)
 # What NumPy, zipfile and json raise on bytes that are not as they were written.
 _DAMAGE = (
     *(zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError, KeyError),
@@ -82,10 +87,15 @@ def save(path: str | os.PathLike[str], model: Any, *, force: bool = False) -> Pa
         "meta": model.meta,
     }
     arrays = {
-        **{name: getattr(model.params, name) for name in ("weights", "means", "covariances")},
+        **{name: getattr(model.params, name) for name in _PARAMS},
         "shift": model.shift,
         "scale": model.scale,
     }
+    if model.history is not None:
+        header["best_restart"] = model.history.best
+        arrays[_CURVES] = model.history.log_likelihood
+        if model.history.params is not None:
+            arrays |= {f"history_{name}": getattr(model.history.params, name) for name in _PARAMS}
     text = _as_text(header | {"digest": _digest(header, arrays)})
     with replacing(path) as handle:
         _write_archive(handle, {"header": np.frombuffer(text.encode(), np.uint8), **arrays})
@@ -117,15 +127,14 @@ def load(path: str | os.PathLike[str]) -> Model:
             raise TypeError
         if columns is not None and not all(isinstance(name, str) for name in columns):
             raise DataError("E431", "the columns of its header are not names", _AGAIN)
-        params = GMMParams(
-            **{name: arrays[name] for name in ("weights", "means", "covariances")}, covariance_type=family.name
-        )
+        params = GMMParams(**{name: arrays[name] for name in _PARAMS}, covariance_type=family.name)
         model = Model(
             params=params,
             shift=arrays["shift"],
             scale=arrays["scale"],
             columns=None if columns is None else tuple(columns),
             meta=meta,
+            history=_history(header, arrays, family.name),
         )
         as_written = header["digest"] == _digest(header, arrays)
     except (DataError, UsageError) as error:
@@ -135,6 +144,19 @@ def load(path: str | os.PathLike[str]) -> Model:
     if not as_written:
         raise DataError("E432", f"{path} is not as it was written: its digest is another", _AGAIN)
     return model
+
+
+def _history(header: dict[str, Any], arrays: dict[str, np.ndarray], covariance_type: str) -> History | None:
+    """The course of the fit, if the file has it."""
+    if _CURVES not in arrays:
+        return None
+    path = None
+    if set(_PATH) <= arrays.keys():
+        path = GMMParams(**{name: arrays[f"history_{name}"] for name in _PARAMS}, covariance_type=covariance_type)
+    best = header["best_restart"]
+    if type(best) is not int:
+        raise TypeError
+    return History(log_likelihood=arrays[_CURVES], best=best, params=path)
 
 
 def _as_model(model: Any) -> Model:
@@ -191,7 +213,8 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
             missing = [name for name in _ARRAYS if f"{name}.npy" not in archive.namelist()]
             if missing:
                 raise DataError("E430", f"{path} lacks the array {missing[0]!r}", _AGAIN)
-            arrays = {name: _array(path, archive, name) for name in _ARRAYS}
+            names = (*_ARRAYS, *(n for n in (_CURVES, *_PATH) if f"{n}.npy" in archive.namelist()))
+            arrays = {name: _array(path, archive, name) for name in names}
     except DataError:
         raise
     except _DAMAGE:

@@ -18,10 +18,10 @@ import numpy as np
 
 from jaxgmm import density, functional
 from jaxgmm._checks import check_data, precision_context
-from jaxgmm._provenance import fingerprint, plain, versions
+from jaxgmm._provenance import device, fingerprint, plain, versions
 from jaxgmm._pytree import replace
-from jaxgmm._status import DataError
-from jaxgmm.em.result import FitResult
+from jaxgmm._status import DataError, Status
+from jaxgmm.em.result import FitResult, History, SweepResult
 from jaxgmm.params import GMMParams, check_params
 
 _ARRAYS = ("weights", "means", "covariances")
@@ -36,6 +36,8 @@ _FACTS = [
     "aic",
     "bic",
 ]
+# Log-likelihoods of restarts that are kept; of a run with more only those of the winner.
+_MAX_HISTORY = 1 << 20
 _FACTS += ["icl", "n_parameters", "n_iter", "message", "converged", "remaining_gain", "restart_log_likelihoods"]
 
 
@@ -45,7 +47,8 @@ class Model:
 
     params: the mixture of z, NumPy leaves in float32 or float64. shift, scale (D) float64, data units,
     scale > 0. columns: the names of the D columns, or None. meta: what is known of the fit, JSON-able
-    (NaN and infinity become None); likelihoods and criteria in it are those of x, not of z.
+    (NaN and infinity become None); likelihoods and criteria in it are those of x, not of z. history: how the fit went,
+    with likelihoods of x and parameters of z, or None.
     Raises `DataError` where shapes disagree, a number is not finite or a covariance is not positive definite.
 
     >>> p = GMMParams(weights=np.ones(1), means=np.zeros((1, 1)), covariances=np.ones((1, 1)),
@@ -60,6 +63,7 @@ class Model:
     scale: Any = None
     columns: tuple[str, ...] | None = None
     meta: dict[str, Any] = dataclasses.field(default_factory=dict)
+    history: History | None = None
 
     def __post_init__(self) -> None:
         params = replace(self.params, **{name: _native(getattr(self.params, name)) for name in _ARRAYS})
@@ -73,6 +77,8 @@ class Model:
             raise DataError(
                 "E240", f"{len(columns)} column names for {params.n_features} features", "give one name a column"
             )
+        if self.history is not None:
+            _check_history(self.history, params)
         # The only moment at which a frozen instance may change.
         self.__dict__.update(params=params, shift=shift, scale=scale, columns=columns, meta=plain(self.meta))
 
@@ -86,6 +92,7 @@ class Model:
         scale: Any = None,
         seed: int | None = None,
         fingerprint: str | None = None,
+        sweep: SweepResult | None = None,
     ) -> Model:
         """A model of x from a fit to z = (x − shift) / scale.
 
@@ -94,7 +101,8 @@ class Model:
         units of z squared), versions and the date.
 
         result: the fit. columns: D names. shift, scale: (D), data units; None rescales nothing. seed: what
-        the fit's random key was made from. fingerprint: of the data, see `jaxgmm._provenance.fingerprint`.
+        the fit's random key was made from. fingerprint: of the data, see `jaxgmm._provenance.fingerprint`. sweep: what
+        the fit is the winner of, with likelihoods of x; its table goes into meta.
         """
         columns = None if columns is None else tuple(columns)
         model = cls(params=result.params, shift=shift, scale=scale, columns=columns)
@@ -107,7 +115,18 @@ class Model:
         }
         meta |= {"diagnoses": [d.as_dict(columns) for d in result.diagnoses], "log_prior": result.log_prior}
         meta |= {name: getattr(in_data_units, name) for name in _FACTS}
-        return replace(model, meta=meta | _origin())
+        meta |= {"restart_status": [Status(int(s)).name for s in result.restart_status]}
+        meta |= {"restart_n_iter": result.restart_n_iter, "best_restart": result.best_restart}
+        if sweep is not None:
+            meta["sweep"] = {"criterion": sweep.criterion, "table": sweep.table()}
+        curves, best = result.restart_history, result.best_restart
+        if curves.size > _MAX_HISTORY:
+            curves, best = curves[best : best + 1], 0
+        offset = result.weight_sum * model._log_scale
+        history = History(log_likelihood=curves.astype(np.float64) - offset, best=best, params=result.params_history)
+        return replace(
+            model, meta=meta | _origin() | {"device": {n: device()[n] for n in ("platform", "kind")}}, history=history
+        )
 
     @classmethod
     def from_params(cls, params: GMMParams) -> Model:
@@ -204,6 +223,20 @@ class Model:
 def _origin() -> dict[str, Any]:
     # No date: the same fit is to give the same file, byte for byte.
     return {"versions": versions()}
+
+
+def _check_history(history: History, params: GMMParams) -> None:
+    """Refuse curves and parameters that do not fit together or to the mixture."""
+    curves, path = history.log_likelihood, history.params
+    known = curves.ndim == 2 and 0 <= history.best < len(curves) and curves.dtype == np.float64
+    if known and path is not None:
+        n_steps = np.count_nonzero(~np.isnan(curves[history.best]))
+        # Components without rows at the end may have been left out of the mixture.
+        shape = (n_steps, path.means.shape[1], params.n_features)
+        known = path.means.shape == shape and path.weights.shape == shape[:2]
+        known = known and path.covariances.shape == (n_steps, *params.family.shape(*shape[1:]))
+    if not known:
+        raise DataError("E240", "the history does not belong to the mixture", "save the model again")
 
 
 def _native(array: Any) -> np.ndarray:

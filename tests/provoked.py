@@ -25,8 +25,8 @@ from jaxgmm import (
     sweep,
 )
 from jaxgmm._interrupt import Wish
-from jaxgmm._status import marked
-from jaxgmm.cli import app, fitting, info, surroundings
+from jaxgmm._status import UsageError, marked
+from jaxgmm.cli import app, fitting, info, pictures, surroundings
 from jaxgmm.cli.output import Console
 from jaxgmm.data import make_mixture, read_table, sources
 from jaxgmm.scale import checkpoint, processes, stream
@@ -172,6 +172,8 @@ SHELL = {
     "E432": ("summary touched.npz", "touched.npz"),
     "E433": ("summary newer.npz", "99"),
     "E434": (FIT + "--seed 0 --checkpoint kept --resume auto", "kept"),
+    "E157": ("plot good.npz --kind ellipses --features 0", "2 of the 3 columns"),
+    "E158": ("plot good.npz --kind history", "history"),
     "E501": ("run toml.toml", "line 1"),
     "E502": ("run section.toml", "[fitt]"),
     "E503": ("run twice.toml", "fit and sweep"),
@@ -212,6 +214,12 @@ SCENES: dict[str, tuple[str, str, Callable[[pytest.MonkeyPatch], None]]] = {
     "W101": ("errors", "points.npy", lambda patch: cache_in_a_file(patch)),
     "W310": (FIT + "--seed 0 --checkpoint room --checkpoint-every 0", "No space", lambda patch: full_room(patch)),
     "W311": ("doctor", "NVIDIA", lambda patch: patch.setattr(surroundings, "has_gpu", lambda: True)),
+    "W312": (
+        FIT + "--init-from good.npz --max-iter 2 --compare-with dbscan -o b.npz",
+        "scikit-learn",
+        lambda patch: patch.setitem(sys.modules, "sklearn", None),
+    ),
+    "W313": ("demo", "no pictures", lambda patch: patch.setattr(pictures, "check", lambda: no_display())),
     "W901": ("errors", "by design", lambda patch: command(patch, None)),
 }
 
@@ -288,6 +296,7 @@ CALLS: dict[str, tuple[Callable[[], object], str]] = {
     "E153": (lambda: jaxgmm.fit_gradient(X, 2, key=0, penalty=lambda params: params.means), f"(2, {D})"),
     "E154": (lambda: jaxgmm.fit_gradient(X, 2, key=0, optimizer=Broken()), "division by zero"),
     "E155": (lambda: fit([X], K, key=0, sample_weight=np.ones(N)), "source"),
+    "E156": (lambda: fit(X, K, key=0, n_restarts=50, max_iter=10**6, history="params"), "1000001 iterations"),
     "E201": (lambda: fit([["a"]], 1), "'a'"),
     "E202": (lambda: fit(X + 1j, K, key=0), "x is complex"),
     "E203": (lambda: fit(changed(X, np.inf), K, key=0), "infinity at row 7, column 0"),
@@ -333,6 +342,11 @@ CALLS: dict[str, tuple[Callable[[], object], str]] = {
     "W309": (lambda: stopped(), "good.npz"),
     "W308": (lambda: GaussianMixture(reg_covar=1.0, random_state=0).fit(X), "reg_covar=1"),
 }
+
+
+def no_display():
+    """What looks for matplotlib and does not find it."""
+    raise UsageError("E147", "plots need matplotlib", "pip install 'jaxgmm[plot]'")
 
 
 class Shrinking:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import jaxgmm
-from jaxgmm.cli import inputs, options, parser
+from jaxgmm.cli import commands, inputs, options, parser
 from jaxgmm.data import GENERATORS, Table, make_blobs
 from jaxgmm.io import load
 from jaxgmm.kernels import KERNELS
@@ -66,25 +66,25 @@ def test_quiet_leaves_only_the_file(shell):
     assert Path("model.npz").exists()
 
 
-@pytest.mark.parametrize("name", [c.name for c in options.COMMANDS.values()])
+@pytest.mark.parametrize("name", [c.name for c in commands.COMMANDS.values()])
 def test_every_command_has_help_within_80_columns(shell, name):
     out, _ = shell(name, "--help")
     assert out.startswith(f"usage: jaxgmm {name}")
     assert max(map(len, out.splitlines())) <= 80
-    command = options.COMMANDS[name]
+    command = commands.COMMANDS[name]
     assert all(option.flag in out for option in command.options)
 
 
 def test_overview_lists_every_command(shell):
     out, _ = shell("--help")
     assert max(map(len, out.splitlines())) <= 80
-    for name in options.COMMANDS:
+    for name in commands.COMMANDS:
         assert f"\n  {name} " in out
     assert shell("--version")[0] == f"jaxgmm {jaxgmm.__version__}\n"
 
 
 def test_the_examples_in_the_help_parse():
-    for command in options.COMMANDS.values():
+    for command in commands.COMMANDS.values():
         for example in command.examples:
             found, words = parser.split_command(example.split()[1:])
             if found.name == "run":
@@ -113,7 +113,7 @@ def test_names_are_those_of_the_registries():
 )
 def test_what_is_handed_on_is_what_the_library_takes(command, function):
     """A flag that the function does not know would be a bug, and one that is not handed on would do nothing."""
-    offered = {option.name: option.default for option in options.COMMANDS[command].options}
+    offered = {option.name: option.default for option in commands.COMMANDS[command].options}
     handed_on = inputs.fit_arguments(offered, Table(np.zeros((1, 1)), ("a",)), None)
     taken = set(inspect.signature(function).parameters)
     assert set(handed_on) <= taken

@@ -187,7 +187,7 @@ def test_headers_nobody_wrote(path, text, words):
 
 
 def test_a_newer_schema_is_refused_whatever_else_it_holds(path):
-    header = header_of(path) | {"schema": 2, "jaxgmm": "3.0"}
+    header = header_of(path) | {"schema": 3, "jaxgmm": "3.0"}
     rewrite(path, header=npy(np.frombuffer(json.dumps(header).encode(), np.uint8)), weights=b"something new")
     assert "it needs jaxgmm 3.0 or newer" in refusal(load, path)
 

@@ -86,7 +86,7 @@ def test_the_file_needs_nothing_but_numpy_and_json(path):
     with np.load(path, allow_pickle=False) as archive:
         assert set(archive.files) == {"header", *ARRAYS, "shift", "scale"}
         header = json.loads(archive["header"].tobytes(), parse_constant=pytest.fail)
-    assert header["schema"] == 1
+    assert header["schema"] == io.SCHEMA_VERSION
     assert header["covariance_type"] == "full"
 
 
@@ -301,7 +301,7 @@ def test_an_unreadable_file_is_refused(path, monkeypatch):
 
 
 def test_a_newer_schema_names_the_version_it_needs(path):
-    rewrite(path, {"schema": 2, "jaxgmm": "3.1.4"})
+    rewrite(path, {"schema": io.SCHEMA_VERSION + 1, "jaxgmm": "3.1.4"})
     assert "it needs jaxgmm 3.1.4 or newer" in refusal(load, path)
 
 

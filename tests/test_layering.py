@@ -69,6 +69,7 @@ LAYERS = {
     "gradient": 5,
     "estimators": 5,
     "many": 5,
+    "plot": 5,
     "report": 5,
     # 6 shell
     "cli": 6,

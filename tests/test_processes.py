@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -153,14 +154,19 @@ def test_a_signal_to_a_launch_ends_all_with_the_best_state(small, tmp_path):
 @pytest.mark.distributed
 def test_two_and_four_processes_agree_with_one(small, tmp_path):
     np.save(tmp_path / "x.npy", small.x)
-    told = {}
-    for n in (1, 2, 4):
-        out = tmp_path / f"{n}.npz"
+    counts = (1, 2, 4)
+
+    def fitted(n):
         launch = ["launch", "-n", n, "--"] if n > 1 else []
-        done = run(*launch, "fit", tmp_path / "x.npy", *WORDS, "-o", out, "--json")
+        return run(*launch, "fit", tmp_path / "x.npy", *WORDS, "-o", tmp_path / f"{n}.npz", "--json")
+
+    with ThreadPoolExecutor() as pool:
+        ended = dict(zip(counts, pool.map(fitted, counts), strict=True))
+    told = {}
+    for n, done in ended.items():
         assert done.returncode == 0, done.stderr
         told[n] = json.loads(done.stdout)
-        found = jaxgmm.load(out)
+        found = jaxgmm.load(tmp_path / f"{n}.npz")
         if n == 1:
             one = found
             continue

@@ -173,7 +173,7 @@ def test_constant_data_leave_components_empty(dtype):
 
 
 def _stop_code(
-    before, after, reg_covar=0.0, n_iter=3, max_iter=10, tol=1e-8, gain=0.0, last=np.nan, bold=False, aitken=False
+    before, after, reg_covar=0.0, n_iter=3, max_iter=10, tol=1e-8, gain=None, last=np.nan, bold=False, aitken=False
 ):
     fresh = loop.init_state(cast(start("full"), np.float32), jnp.float32).stats
     stats = dataclasses.replace(fresh, log_likelihood=jnp.float32(after), weight_sum=jnp.float32(N))
@@ -182,7 +182,8 @@ def _stop_code(
     change = jnp.float32(after - before)
     left = loop._still_to_gain(change, jnp.float32(last))
     n_iter = jnp.int32(n_iter + 1)
-    code = loop._stop_code(change, left, jnp.float32(gain), jnp.asarray(bold), n_iter, stats, noise, options)
+    unseen = jnp.float32(abs(after - before) if gain is None else gain), jnp.float32(0)
+    code = loop._stop_code(change, left, jnp.asarray(bold), n_iter, stats, noise, options, unseen)
     return Status(int(code))
 
 
@@ -199,6 +200,10 @@ def test_every_stop_code():
     assert _stop_code(-100.0, -100.0, gain=1e-3) == Status.RUNNING
     assert _stop_code(-100.0, -100.0, gain=1e-3, tol=0.0) == Status.CONVERGED
     assert _stop_code(-100.0, -100.0, gain=1e-7) == Status.CONVERGED
+    # Near it they are still the better witness of how much was gained, far above it they are not.
+    assert _stop_code(-100.0, -99.999, tol=1e-4, gain=0.1) == Status.RUNNING
+    assert _stop_code(-100.0, -99.999, tol=5e-6, gain=1e-5) == Status.CONVERGED
+    assert _stop_code(-100.0, -99.0, tol=1e-4, gain=1e-5) == Status.RUNNING
     # A bold step that gains nothing says nothing of EM.
     assert _stop_code(-100.0, -100.0, bold=True) == Status.RUNNING
     # 0.1 after 0.2: as much again is still to come, 0.1; after 0.11 it is 1.

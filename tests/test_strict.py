@@ -12,7 +12,7 @@ import pytest
 
 from jaxgmm.__main__ import main
 from jaxgmm._pytree import replace
-from jaxgmm.cli.options import COMMANDS
+from jaxgmm.cli.commands import COMMANDS
 from jaxgmm.many import ManyResult
 from tests.helpers import messages
 from tests.provoked import SHELL

@@ -17,9 +17,10 @@ from jaxgmm._interrupt import Interrupted
 from jaxgmm._signals import EXIT_BASE, answered_by
 from jaxgmm._status import JaxgmmError, UsageError
 from jaxgmm.cli import cache, config, output, parser, rules
-from jaxgmm.cli.options import LAUNCH, RUN, Command
+from jaxgmm.cli.commands import LAUNCH, RUN
 from jaxgmm.cli.output import Console
 from jaxgmm.cli.parser import HelpRequested, Settings
+from jaxgmm.cli.spec import Command
 
 OK, FAILED, USAGE, INTERRUPTED, PIPE_CLOSED, TERMINATED = 0, 1, 2, 130, 141, 143
 
@@ -126,7 +127,7 @@ def _done(words: list[str], console: Console) -> int:
     command, given = _given(words)
     console.json, console.quiet = given.get("json", False), given.get("quiet", False)
     console.strict = given.get("strict", False)
-    settings = rules.settle(command, given)
+    settings = rules.settle(command, given) | {"words": words}
     with warnings.catch_warnings(), _shown_notes(console):
         _show_warnings(console)
         complaint = cache.keep_programs()

@@ -17,9 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from jaxgmm._status import DataError, UsageError, nearest
+from jaxgmm.cli.commands import COMMANDS
 from jaxgmm.cli.kinds import Choice, Kind, PathName, Refused, Whole
-from jaxgmm.cli.options import COMMANDS, GENERATORS, SHAPE, Command, Option
+from jaxgmm.cli.options import GENERATORS, SHAPE
 from jaxgmm.cli.parser import Settings
+from jaxgmm.cli.spec import Command, Option
 
 # Pairs of which a flag replaces the other one in a file.
 _RIVALS = (("candidates", "find_num_clusters_range"), ("data_path", "generate"), ("init", "init_from"))
@@ -30,7 +32,7 @@ _ALIASES = {"path": "data_path", "n_clusters": "n_components"}
 def load(path: str) -> tuple[Command, Settings]:
     """The command that a configuration file names, and the options it gives.
 
-    Relative paths in it are relative to its own directory. Raises `DataError` for a file that is missing,
+    Relative paths of what it reads are relative to its own directory. Raises `DataError` for a file that is missing,
     `UsageError` for one that is not TOML, for unknown keys and for values of the wrong kind.
     """
     sections = _read(path)
@@ -114,10 +116,13 @@ def _section(path: str, command: Command, section: str, values: dict[str, Any]) 
         options = {key: _checked(place, key, known[key], rest[key], path) for key in rest if key in known}
         prepared = {key: _checked(place, key, prepare[key], rest[key], path) for key in rest if key in prepare}
         return {"generate": name, "generator_options": options, **prepared}
-    own = {o.name: o.kind for o in command.options if (o.group == "data") == (section == "data")}
+    options_here = [o for o in command.options if (o.group == "data") == (section == "data")]
+    own = {o.name: o.kind for o in options_here}
+    # What is written goes where one stands, as it does without a configuration.
+    outputs = {o.name for o in options_here if o.group == "output"}
     _refuse_unknown(place, values, [*own, *(a for a, name in _ALIASES.items() if name in own)], command, section)
     return {
-        _ALIASES.get(key, key): _checked(place, key, own[_ALIASES.get(key, key)], value, path)
+        (name := _ALIASES.get(key, key)): _checked(place, key, own[name], value, "" if name in outputs else path)
         for key, value in values.items()
     }
 

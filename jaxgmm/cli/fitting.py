@@ -10,9 +10,10 @@ import numpy as np
 
 from jaxgmm import api, io, report
 from jaxgmm._interrupt import Wish, heeding_signals
+from jaxgmm._pytree import replace
 from jaxgmm._status import FitError, Status, UsageError, cause, cure
 from jaxgmm.cli import inputs, joining, progress
-from jaxgmm.cli.comparing import compare
+from jaxgmm.cli.comparing import compare, compare_with
 from jaxgmm.cli.output import Console
 from jaxgmm.cli.parser import Settings
 from jaxgmm.data import Table
@@ -24,6 +25,7 @@ from jaxgmm.model import Model
 
 def fit(settings: Settings, console: Console) -> int:
     """Fit one mixture, write it and print its summary; 0, or the exit code of an interruption."""
+    _check_pictures(settings)
     joining.join(settings, console)
     start = io.load(settings["init_from"]) if settings["init_from"] else None
     table = inputs.rows_for(start, settings) if start else inputs.rows(settings)
@@ -56,6 +58,7 @@ def fit(settings: Settings, console: Console) -> int:
 
 def sweep(settings: Settings, console: Console) -> int:
     """Fit all candidates, print their table, write the winner and print its summary; returns what `fit` does."""
+    _check_pictures(settings)
     joining.join(settings, console)
     seed = inputs.start_seed(settings, console)
     table = inputs.rows(settings)
@@ -76,7 +79,7 @@ def sweep(settings: Settings, console: Console) -> int:
             console.result(silhouette_lines(shown))
         if not wish.exit_code:
             warn_at_edge(result, console)
-        model = _finish(result.best, table, scaled, seed, settings, console)
+        model = _finish(result.best, table, scaled, seed, settings, console, shown)
     found = {
         "command": "sweep",
         "criterion": result.criterion,
@@ -161,10 +164,24 @@ def _announce(console: Console, table: Table, z: Any, what: str) -> None:
     )
 
 
+def _check_pictures(settings: Settings) -> None:
+    """Before the fit, which may take long: whether pictures that are asked for can be drawn."""
+    if settings["plot"] or settings.get("animate"):
+        from jaxgmm.cli import pictures
+
+        pictures.check()
+
+
 def _finish(
-    result: FitResult, table: Table, scaled: inputs.Scaled, seed: int | None, settings: Settings, console: Console
+    result: FitResult,
+    table: Table,
+    scaled: inputs.Scaled,
+    seed: int | None,
+    settings: Settings,
+    console: Console,
+    candidates: SweepResult | None = None,
 ) -> Model:
-    """The model written, its summary printed."""
+    """The model written, its summary printed. candidates: what it won against, in data units."""
     model = Model.from_fit(
         result,
         columns=table.columns,
@@ -172,7 +189,9 @@ def _finish(
         scale=scaled.scale,
         seed=seed,
         fingerprint=inputs.fingerprint_of(table),
+        sweep=candidates,
     )
+    model = replace(model, meta=model.meta | {"source": table.source, "command": settings["words"]})
     if joining.writes():
         io.save(settings["output"], model, force=settings["force"])
     console.result(report.summary_text(model, settings["output"]))
@@ -190,5 +209,10 @@ def _about(model: Model, table: Table, settings: Settings, console: Console, wis
         return about | {"exit_code": wish.exit_code}
     if table.labels is not None:
         about["comparison"] = compare(model.predict(table.x), table, console)
+    about |= compare_with(model, table, settings, console)
     console.note(f"wrote {path}")
+    if joining.writes() and (settings["plot"] or settings.get("animate")):
+        from jaxgmm.cli import pictures
+
+        about["pictures"] = pictures.after_fit(model, table.x, settings, console)
     return about

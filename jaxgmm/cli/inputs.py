@@ -39,7 +39,7 @@ class Scaled:
 # Settings that the library's functions take under the same names, where a command has them.
 _ARGUMENTS = ["n_restarts", "init", "tol", "tol_kind", "reg_covar", "reg_kind", "max_iter", "accelerate", "prior"]
 _ARGUMENTS += ["degenerate", "kernel", "keep_restarts", "batch_size"]
-_ARGUMENTS += ["checkpoint", "checkpoint_every", "resume", "lane_devices"]
+_ARGUMENTS += ["checkpoint", "checkpoint_every", "resume", "lane_devices", "history"]
 
 
 def fit_arguments(settings: Settings, table: Table, seed: int | None) -> dict[str, Any]:
@@ -167,7 +167,7 @@ def _generated(settings: Settings) -> Table:
     name, options = settings["generate"], settings["generator_options"]
     truth = GENERATORS[name](**options)
     columns = tuple(column_names(None, truth.x.shape[1]))
-    return Table(truth.x, columns, labels=truth.labels, source=f"generator {name!r}")
+    return Table(truth.x, columns, labels=truth.labels, source=f"generator {name!r}", label_names=truth.label_names)
 
 
 def _read(settings: Settings, columns: Any) -> Table:

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from jaxgmm._status import UsageError, nearest
+from jaxgmm.cli.commands import BARE, COMMANDS, FIT, SWEEP
 from jaxgmm.cli.kinds import Refused, Switch
-from jaxgmm.cli.options import BARE, COMMANDS, FIT, SWEEP, Command, Option
+from jaxgmm.cli.spec import Command, Option
 
 Settings = dict[str, Any]
 

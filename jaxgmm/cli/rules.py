@@ -6,8 +6,9 @@ import os
 
 from jaxgmm._status import UsageError
 from jaxgmm.cli.config import generator_options
-from jaxgmm.cli.options import SHAPE, Command
+from jaxgmm.cli.options import SHAPE
 from jaxgmm.cli.parser import Settings
+from jaxgmm.cli.spec import Command
 
 # What is missing, and what to do about it.
 _MISSING = {
@@ -20,13 +21,27 @@ _MISSING = {
     "n_components": ("how many components?", "give -n K (or --n-components K), or choose with jaxgmm sweep"),
 }
 _TABLE_ENDINGS = (".npy", ".csv", ".tsv", ".parquet")
+_PICTURE_ENDINGS = (".png", ".svg", ".pdf")
+# (command, option) or option -> the endings of the files that it names, where they are no tables.
+_ENDINGS: dict[tuple[str, str] | str, tuple[str, ...]] = {
+    ("fit", "output"): (".npz",),
+    ("sweep", "output"): (".npz",),
+    ("fit-many", "output"): (".csv", ".tsv"),
+    ("fit-many", "parameters_to"): (".csv", ".tsv"),
+    ("report", "output"): (".html",),
+    ("card", "output"): (".md",),
+    ("plot", "output"): _PICTURE_ENDINGS,
+    "plot": _PICTURE_ENDINGS,
+    "animate": (".gif",),
+}
 
 
 def settle(command: Command, given: Settings) -> Settings:
     """Everything the command needs: what was given, defaults, and what follows from them; or a `UsageError`."""
     settings = {option.name: option.default for option in command.options} | given
     words = [name for name in command.words if name in _MISSING]
-    needed = [name for name in words if name != "data_path" or not settings.get("generate")]
+    without_data = settings.get("generate") or command.name in ("plot", "report")
+    needed = [name for name in words if name != "data_path" or not without_data]
     needed += [name for name in ("n_samples",) if command.option(name) and command.name == "sample"]
     if command.name == "fit" and settings["init_from"] is None:
         needed.append("n_components")
@@ -42,6 +57,9 @@ def settle(command: Command, given: Settings) -> Settings:
         _check_fit(settings, given)
     if command.name == "sweep":
         _check_sweep(settings)
+    if command.name == "plot" and settings["output"] is None:
+        kind = settings["kind"]
+        settings["output"] = f"{kind}.{'gif' if kind == 'animation' else 'png'}"
     if command.name == "generate":
         shape = {option.name: settings.pop(option.name) for option in SHAPE}
         settings["generator_options"] = generator_options(settings["name"], shape)
@@ -73,6 +91,8 @@ def _check_one_type(settings: Settings) -> None:
 
 
 def _check_fit(settings: Settings, given: Settings) -> None:
+    if settings["animate"]:
+        settings["history"] = "params"
     if settings["criterion"] == "silhouette" and settings["n_components"] == 1:
         raise UsageError("E111", "the silhouette compares clusters and 1 component has none", "use --criterion bic")
     if settings["init_from"] is not None:
@@ -105,16 +125,14 @@ def _check_outputs(command: Command, settings: Settings) -> None:
     # A missing input is the first thing to say; reading it fails before anything is written.
     readable = all(os.path.exists(path) or os.path.exists(f"{path}.npz") for path in inputs)
     outputs: dict[str, str] = {}
-    for name in ("output", "labels_to", "per_row", "parameters_to"):
+    for name in ("output", "labels_to", "per_row", "parameters_to", "plot", "animate"):
         path = settings.get(name)
         if path is None:
             continue
         flag = "--" + name.replace("_", "-")
-        endings: tuple[str, ...] = (
-            (".npz",) if name == "output" and command.name in ("fit", "sweep") else _TABLE_ENDINGS
-        )
-        if command.name == "fit-many":
-            endings = (".csv", ".tsv")
+        endings = _ENDINGS.get((command.name, name)) or _ENDINGS.get(name, _TABLE_ENDINGS)
+        if settings.get("kind") == "animation":
+            endings = (".gif",)
         if _ending(path) not in endings:
             raise UsageError(
                 "E120",

@@ -27,6 +27,7 @@ class Synthetic:
     means: np.ndarray  # K × D
     covariances: np.ndarray  # K × D × D
     name: str
+    label_names: tuple[str, ...] = ()  # what label k stands for, where it has a name
 
 
 def make_mixture(

@@ -16,6 +16,7 @@ from jax import Array
 from jaxgmm._fork import check_threads
 from jaxgmm._numerics import (
     AT_FLOOR,
+    CLEAR_CHANGE,
     DECREASE_FACTOR,
     RESOLVED_GAIN,
     as_floating,
@@ -154,21 +155,33 @@ def begin_again(state: EMState, start: GMMParams) -> EMState:
     return resume(anew)
 
 
-def _unseen_gain(old: GMMParams, new: GMMParams, factors: Factors, resp_sum: Array) -> Array:
-    """What an update gains, from the movement of the parameters: twice the second-order part of Σ_k R_k KL(new, old).
+def _unseen_gain(
+    old: GMMParams, new: GMMParams, ahead: GMMParams, factors: Factors, resp_sum: Array, reg_covar: Array
+) -> Array:
+    """What an update has gained, from the movement of the parameters: ½ ⟨d, d + e − 2ρ⟩, to second order.
 
-    Nothing cancels in it, so it still tells progress from standstill where the log-likelihood no longer does: in
-    single precision that is long before the parameters have settled.
+    With d the update from `old` to `new`, e the one to `ahead`, ρ what reg_covar adds to both, and the metric of the
+    complete data, ⟨d, d⟩ = Σ_k R_k (|Σ_k^-½ Δμ_k|² + ½ tr (Σ_k⁻¹ ΔΣ_k)²) + Σ_k R_k Σ_k (Δw_k)² / w_k: the slope of the
+    log-likelihood is the update less ρ in that metric, and this is the trapezoidal rule between the slopes at both
+    ends. Nothing cancels in it, so it still tells progress from standstill where the log-likelihood no longer does:
+    in single precision that is long before the parameters have settled.
     """
     family, n_components, n_features = new.family, new.n_components, new.n_features
     used = (resp_sum > 0) & new.active
-    moved = jnp.where(used[:, None], new.means - old.means, 0.0)
-    distance = family.squared_distance(moved[:, :, None], factors.factor)[:, 0]
     precisions = family.precisions(factors.factor)
-    turned = family.squared_change(precisions, new.covariances - old.covariances, n_components, n_features)
-    shared = safe_divide((new.weights - old.weights) ** 2, new.weights)
-    parts = resp_sum * (distance + 0.5 * turned) + jnp.sum(resp_sum) * shared
-    return jnp.sum(jnp.where(used, parts, 0.0))
+
+    def squared(moves: GMMParams) -> Array:
+        moved = jnp.where(used[:, None], moves.means, 0.0)
+        distance = family.squared_distance(moved[:, :, None], factors.factor)[:, 0]
+        turned = family.squared_change(precisions, moves.covariances, n_components, n_features)
+        shared = safe_divide(moves.weights**2, new.weights)
+        parts = resp_sum * (distance + 0.5 * turned) + jnp.sum(resp_sum) * shared
+        return jnp.sum(jnp.where(used, parts, 0.0))
+
+    uphill = replace(ahead, covariances=family.add_to_diagonal(ahead.covariances, -2.0 * reg_covar))
+    half = jax.tree.map(lambda b, c: 0.5 * (c - b), new, uphill)
+    both = jax.tree.map(lambda a, b, h: (b - a) + h, old, new, half)
+    return 0.5 * (squared(both) - squared(half))
 
 
 def _still_to_gain(change: Array, before: Array, rate: Array | float = 0.0) -> Array:
@@ -192,24 +205,29 @@ def _wanted(stats: SuffStats, options: EMOptions) -> Array:
 def _stop_code(
     change: Array,
     left: Array,
-    gain: Array,
     bold: Array,
     n_iter: Array,
     stats: SuffStats,
     noise: Array,
     options: EMOptions,
+    unseen: tuple[Array, Array] | None,
 ) -> Array:
     """CONVERGED, DECREASED, MAX_ITER or RUNNING after a sound iteration, the `n_iter`-th.
 
-    change: of the objective, which shows nothing below `noise`; left: what it is estimated to gain still. gain: what
-    the movement of the parameters says was gained, less what rounding moves them; 0 where that is not asked for. bold:
-    only a plain step tells how much EM still moves.
+    change: of the objective, which shows nothing below `noise`; left: what it is estimated to gain still. bold: only a
+    plain step tells how much EM still moves. unseen: what the movement of the parameters says was gained, and what of
+    it may be rounding; None where the objective shows enough.
     """
     wanted = _wanted(stats, options)
+    size = jnp.abs(change)
     # With tol 0 the objective standing still is all that can be asked for.
-    still = (jnp.abs(change) <= noise) & ((gain <= wanted) | (wanted == 0))
+    still = size <= noise
+    if unseen is not None:
+        gain, rounding = unseen
+        still &= (gain <= jnp.maximum(wanted, rounding)) | (wanted == 0)
+        size = jnp.where(size <= CLEAR_CHANGE * noise, gain, size)
     # The change from a fresh lane's -inf is +inf: never converged.
-    size = jnp.where(options.aitken, left, jnp.abs(change))
+    size = jnp.where(options.aitken, left, size)
     converged = jnp.where(wanted > noise, (size <= wanted) | (options.aitken & still), still) & ~bold
     # With reg_covar > 0 the update maximises another function, so a fall is no fault.
     decreased = (change < -DECREASE_FACTOR * noise) & jnp.all(options.reg_covar == 0)
@@ -279,13 +297,14 @@ def settle(state: EMState, proposal: Proposal, stats: SuffStats, options: EMOpti
     n_iter = state.n_iter + jnp.where((state.fresh & (state.n_iter >= 0)) | (~precise & ~bold), 0, 1)
     noise = noise_level(log_likelihood, stats.weight_sum, loss)
     change = (log_likelihood + penalty) - (state.stats.log_likelihood + state.penalty)
-    gain = jnp.zeros_like(change)
+    unseen = None
     if single:
-        rounding = stats.weight_sum * jnp.maximum(jitter(size), RESOLVED_GAIN)
-        gain = _unseen_gain(state.params, params, factors, state.stats.resp_sum) - rounding
+        ahead = m_step(params, stats, options.reg_covar, options.prior)
+        gain = _unseen_gain(state.params, params, ahead, factors, stats.resp_sum, options.reg_covar)
+        unseen = gain, stats.weight_sum * jnp.maximum(jitter(size), RESOLVED_GAIN)
     rate = 0.0 if proposal.memory is None else proposal.memory.rate
     left = _still_to_gain(change, state.gain, rate)
-    code = _stop_code(change, left, gain, bold, n_iter, stats, noise, options)
+    code = _stop_code(change, left, bold, n_iter, stats, noise, options, unseen)
     # Within rounding the later state is the better one: it is closer to the fixed point.
     better = sound & (log_likelihood + penalty > state.best_log_likelihood + state.best_penalty - noise)
     moved = EMState(

@@ -16,6 +16,19 @@ from jaxgmm.params import GMMParams
 SAME_OPTIMUM = 1e-5
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class History:
+    """How a fit went, for curves and films.
+
+    log_likelihood (R, T) float64: of every restart after 0, 1, 2 … iterations, NaN past the end. best: the restart that
+    is returned. params: its parameters after each of them, with a leading axis T, or None.
+    """
+
+    log_likelihood: np.ndarray
+    best: int
+    params: GMMParams | None = None
+
+
 @dataclass(frozen=True, kw_only=True)
 class FitResult:
     """A fitted mixture and how it came about.
@@ -28,7 +41,8 @@ class FitResult:
     best_restart: which of them is returned. kernel: the name of the kernel that the returned restart ended with.
     init: how it was started. log_prior: the logarithm of the prior at `params`, up to a constant, less the penalty of
     `fit_gradient`; 0 without either; histories have it too. diagnoses: what is wrong with which component, if anything.
-    options: tol, reg_covar, max_iter and their kinds as used.
+    options: tol, reg_covar, max_iter and their kinds as used. params_history: of the winning restart after 0, 1, 2 …
+    iterations, with a leading axis T as `history` has it, where it was asked for.
     """
 
     params: GMMParams
@@ -46,6 +60,7 @@ class FitResult:
     log_prior: float = 0.0
     diagnoses: tuple[Diagnosis, ...] = ()
     options: dict[str, Any] = field(default_factory=dict)
+    params_history: GMMParams | None = None
 
     @property
     def status(self) -> Status:

@@ -38,6 +38,7 @@ from jaxgmm.estimators._protocol import (
 from jaxgmm.init import INIT_METHODS, get_start
 from jaxgmm.params import Factors, GMMParams
 from jaxgmm.scale.stepwise import PowerSchedule, Stepper, first_mixture
+from jaxgmm.scale.stream import Stream, share_out
 
 
 class GaussianMixture(EstimatorProtocol):
@@ -118,7 +119,7 @@ class GaussianMixture(EstimatorProtocol):
         self._check_enough(weight)
         given = check_given(self, x.shape[1])
         with precision_context(x.dtype):
-            self._adopt(self._run(prepare_rows(x, weight), given))
+            self._adopt(self._run(*share_out(x, weight), given))
         return self
 
     def fit_predict(self, X: Any, y: Any = None, sample_weight: Any = None) -> np.ndarray:
@@ -182,8 +183,8 @@ class GaussianMixture(EstimatorProtocol):
         verbose = isinstance(self.verbose, (bool, np.bool_, int, np.integer)) and self.verbose >= 0
         require(self, "verbose", verbose, "an int in the range [0, inf) or an instance of 'bool'")
 
-    def _run(self, rows: Rows, given: dict[str, np.ndarray]) -> FitResult:
-        """Start every lane, run EM, and keep the best."""
+    def _run(self, rows: Rows, stream: Stream | None, given: dict[str, np.ndarray]) -> FitResult:
+        """Start every lane, run EM, and keep the best. stream: of all rows, of which `rows` are a sample then."""
         family = get_family(self.covariance_type)
         options = em_options(
             rows.dtype,
@@ -213,7 +214,10 @@ class GaussianMixture(EstimatorProtocol):
             starts = random_starts(rows, keys, everything, self.init_params, family.name, inside.reg_covar)
             starts, init = override(starts, given, rows), self.init_params
         try:
-            lanes = run_lanes(starts, rows.x, rows.weight, inside, n_rows=rows.n_samples)
+            if stream is None:
+                lanes = run_lanes(starts, rows.x, rows.weight, inside, n_rows=rows.n_samples)
+            else:
+                lanes = stream.run(rows, starts, inside)
             result = summarise(lanes, rows, self.n_components, init, options, inside)
         except FitError:
             raise ill_defined(rows.dtype, Status.SINGULAR) from None

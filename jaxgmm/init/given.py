@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -14,6 +15,7 @@ from jaxgmm._blocks import map_over_blocks
 from jaxgmm._checks import as_float_array, check_data, check_weights, precision_context
 from jaxgmm._numerics import MAX_BLOCK
 from jaxgmm._options import em_options
+from jaxgmm._pytree import replace
 from jaxgmm._status import DataError, UsageError
 from jaxgmm.covariance import get_family
 from jaxgmm.data.rows import pad_rows, pad_vector, prepare_rows
@@ -48,6 +50,19 @@ def make_params(
     params = GMMParams(weights=w, means=m, covariances=c, covariance_type=family.name)
     check_params(params)
     return params
+
+
+def check_start(init: GMMParams, n_features: int, candidates: Sequence[int], covariance_type: str) -> GMMParams:
+    """A mixture as a start for one number of components; `UsageError` if it is not what was asked for."""
+    check_params(init, n_features=n_features)
+    family = get_family(covariance_type)
+    if get_family(init.covariance_type) is not family:
+        found = f"init has covariance_type {init.covariance_type!r}, but {covariance_type!r} was asked for"
+        raise UsageError("E143", found, "give both the same")
+    if list(candidates) != [init.n_components]:
+        found = f"init has {init.n_components} components, but n_components is {list(candidates)}"
+        raise UsageError("E143", found, "give both the same")
+    return replace(init, covariance_type=family.name)
 
 
 def params_from_responsibilities(

@@ -39,7 +39,8 @@ from jaxgmm.data.rows import Rows, pad_rows, pad_vector, prepare_rows
 from jaxgmm.em.burst import collect_spans
 from jaxgmm.em.restarts import in_row_units, random_starts
 from jaxgmm.init import get_start
-from jaxgmm.params import GMMParams, as_dtype, check_params, factorize, rescale, translate
+from jaxgmm.init.given import check_start
+from jaxgmm.params import GMMParams, as_dtype, factorize, rescale, translate
 from jaxgmm.scale.choose import as_source
 from jaxgmm.scale.stream import open_stream
 from jaxgmm.stats import SuffStats
@@ -305,15 +306,8 @@ def first_mixture(
     check_rows_for(n_components, np.asarray(rows.weight))
     inside = rows.options(em_options(rows.dtype, reg_covar=reg_covar, reg_kind=reg_kind))
     if isinstance(init, GMMParams):
-        check_params(init, n_features=rows.n_features)
-        if init.n_components != n_components or get_family(init.covariance_type) is not get_family(covariance_type):
-            raise UsageError(
-                "E143",
-                f"init has {init.n_components} components of type {init.covariance_type!r}, but {n_components} of type "
-                f"{covariance_type!r} were asked for",
-                "give both the same",
-            )
-        return jax.tree.map(lambda a: np.asarray(a, rows.dtype), in_row_units(init, rows)), inside
+        own = in_row_units(check_start(init, rows.n_features, [n_components], covariance_type), rows)
+        return jax.tree.map(lambda a: np.asarray(a, rows.dtype), own), inside
     method = get_start(init)
     n_lanes = check_count(n_restarts, "n_restarts") if method.random else 1
     keys = jax.random.split(check_key(key if method.random else 0, f"init={init!r}"), n_lanes)

@@ -19,8 +19,8 @@ from jaxgmm._options import EMOptions
 from jaxgmm._pytree import replace
 from jaxgmm._status import DataError, UsageError
 from jaxgmm.covariance import get_family
-from jaxgmm.data.batches import Batch, Part, Source, batches, weights_of
-from jaxgmm.data.rows import Rows, pad_rows, pad_vector, power_of_two
+from jaxgmm.data.batches import Batch, Indexed, Part, Source, batches, weights_of
+from jaxgmm.data.rows import Rows, pad_rows, pad_vector, power_of_two, prepare_rows
 from jaxgmm.data.survey import survey
 from jaxgmm.em.lanes import Course, LanesResult, run_lanes
 from jaxgmm.params import Factors, GMMParams
@@ -249,3 +249,13 @@ def open_stream(
         members=members,
     )
     return rows, replace(stream, held=tuple(stream.batches())) if hold else stream
+
+
+def share_out(x: np.ndarray, weight: np.ndarray) -> tuple[Rows, Stream | None]:
+    """Rows in memory prepared for the one device; where there are more, or processes, a sample and all rows on them.
+
+    To be called inside the 64-bit context that the dtype of x asks for.
+    """
+    if len(jax.local_devices()) == 1 and group().count == 1:
+        return prepare_rows(x, weight), None
+    return open_stream(Indexed(x, weight=weight), None, 0, hold=True)

@@ -129,9 +129,12 @@ def summary_dict(model: Model) -> dict[str, Any]:
 def sweep_text(result: SweepResult) -> str:
     """The table of candidates, one line per cell with its stop code; ``*`` marks the winner."""
     criterion = result.criterion
+    # A silhouette asks another question than the likelihood does: both answers side by side.
+    beside = "bic" if result.larger_is_better else "log_likelihood"
     n_restarts = max((len(fit.restart_status) for fit in result.fits if fit is not None), default=1)
     best_of = f"best/{n_restarts}"
-    header = f"  {'covariance':<15}{'K':>3}{'log-likelihood':>15}{'df':>7}{criterion:>14}{'iter':>6}{best_of:>8} stop"
+    heads = f"  {'covariance':<15}{'K':>3}{beside.replace('_', '-'):>15}{'df':>7}"
+    header = f"{heads}{criterion:>14}{'iter':>6}{best_of:>8} stop"
     lines = [_RULE, header, _RULE]
     for i, (row, value) in enumerate(zip(result.table(), result.values, strict=True)):
         mark = "*" if i == result.best_index else " "
@@ -143,7 +146,7 @@ def sweep_text(result: SweepResult) -> str:
         chosen = _fixed(value, 13, 4 if result.larger_is_better else 2) if math.isfinite(value) else "-"
         reached = round(row["best_share"] * n_restarts)
         lines.append(
-            f"{start}{_fixed(row['log_likelihood'], 14, 4):>15}{row['n_parameters']:>7}{chosen:>14}"
+            f"{start}{_fixed(row[beside], 14, 4):>15}{row['n_parameters']:>7}{chosen:>14}"
             f"{row['n_iter']:>6}{reached:>8} {stop}"
         )
     way = "larger" if result.larger_is_better else "lower"
