@@ -29,16 +29,17 @@ for name, more in ways:
     result = jaxgmm.fit(x, 3, init=start, max_iter=20, **more)
     found[name] = [result.log_likelihood, *np.asarray(result.params.means).ravel().tolist(), result.n_iter]
 if n in (1, 8):
-    result = jaxgmm.fit(x, 3, key=0, n_restarts=4, max_iter=20)
+    result = jaxgmm.fit(x, 3, key=0, n_restarts=4, max_iter=20, init="random_from_data")
     found["restarts"] = sorted(result.restart_log_likelihoods.tolist())
 if n == 8:
-    spread = jaxgmm.fit(x, 3, key=0, n_restarts=4, max_iter=20, lane_devices=2)
+    spread = jaxgmm.fit(x, 3, key=0, n_restarts=4, max_iter=20, init="random_from_data", lane_devices=2)
     np.testing.assert_allclose(spread.restart_log_likelihoods, result.restart_log_likelihoods, rtol=1e-10)
 if n in (1, 2):
-    estimator = jaxgmm.GaussianMixture(3, random_state=0, means_init=x[:3], max_iter=20, tol=0.0)
+    how = {"means_init": x[:3], "init_params": "random_from_data", "max_iter": 20, "tol": 0.0}
+    estimator = jaxgmm.GaussianMixture(3, random_state=0, **how)
     found["estimator"] = [estimator.fit(x).lower_bound_, estimator.fit(x, sample_weight=weight + 1).lower_bound_]
 if n in (1, 4):
-    best = jaxgmm.sweep(x, range(2, 4), key=0, criterion="silhouette", max_iter=20).best
+    best = jaxgmm.sweep(x, range(2, 4), key=0, criterion="silhouette", max_iter=20, init="random_from_data").best
     found["sweep"] = [best.log_likelihood]
 print(json.dumps(found))
 """

@@ -20,7 +20,7 @@ def recorded(x, **how):
     return jaxgmm.fit(x, K, key=0, n_restarts=3, history="params", max_iter=40, **how)
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("family", "dtype"), [("full", np.float32), ("full", np.float64), ("tied", np.float64)])
 def test_every_step_has_the_log_likelihood_of_its_parameters(small, family, dtype):
     x = small.x.astype(dtype)
     result = recorded(x, covariance_type=family)

@@ -126,11 +126,12 @@ def test_the_mixture_is_a_differentiable_prior(run, load):
         return np.sum((y - a @ x) ** 2) / (2.0 * 0.05**2) - np.log(density)
 
     script = load("prior_in_jax")
+    gradient = jax.jit(jax.grad(script.energy))
     for i in range(3):
         # Beside the optimum, where the gradient is not zero, against differences of SciPy's density.
         x = found["restored"][i].astype(np.float64) + 0.01 * np.cos(np.arange(16))
         with jax.enable_x64(True):
-            slope = np.asarray(jax.grad(script.energy)(x, y[i], a, prior))
+            slope = np.asarray(gradient(x, y[i], a, prior))
         steps = 1e-5 * np.eye(16)
         wanted = [(energy(x + step, y[i]) - energy(x - step, y[i])) / 2e-5 for step in steps]
         np.testing.assert_allclose(slope, wanted, rtol=1e-4, atol=1e-4 * np.abs(wanted).max())

@@ -126,7 +126,7 @@ def criteria(sweep: Any, *, criterion: str | None = None, ax: Axes | None = None
     larger = name in _LARGER_IS_BETTER
     family, n, value = (max if larger else min)(cells, key=lambda cell: cell[2])
     ax.plot([n], [value], "*", markersize=16, color="none", markeredgecolor=INK, markeredgewidth=1.3, zorder=4)
-    ax.margins(0.08, 0.2)
+    ax.margins(0.08, 0.32)
     # The text stands on the side where the lines are not.
     ax.annotate(
         f"{family}, {n}",
