@@ -1,7 +1,7 @@
-"""Rows shared out among several devices: each works on its own, and what they found is added up on the host.
+"""Rows shared out among several devices: each works on its own, and what they found is added up.
 
-No device waits for another inside a program. The host's sum has a fixed order, and a machine whose devices are threads
-of one small pool, as forced CPU devices are, cannot hang in it.
+Accelerators add up among themselves. Devices that are threads of one pool, as forced CPU devices are, would wait for
+each other there, and hang where the pool is smaller than their number: what they found is added up on the host.
 """
 
 from __future__ import annotations
@@ -17,13 +17,15 @@ from jax import Array
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jaxgmm._compile import hot_jit
-from jaxgmm._pytree import take
+from jaxgmm._pytree import replace, take
 from jaxgmm.data.rows import pad_rows, pad_vector
 from jaxgmm.em.burst import collect_spans
 from jaxgmm.params import Factors
 from jaxgmm.stats import SuffStats, collect
 
 _ROWS, _LANES = "rows", "lanes"
+# Platforms whose devices are threads of one pool.
+_POOLED = ("cpu",)
 
 
 @dataclass(frozen=True)
@@ -86,19 +88,24 @@ def collect_placed(factors: Factors, x: Array, weight: Array, kernel: str) -> li
     # Every column of the grid has as many lanes; the first one fills up.
     missing = -n_lanes % mesh.shape[_LANES]
     full = take(factors, np.concatenate([np.arange(n_lanes), np.zeros(missing, int)])) if missing else factors
-    found = _collect_shares(full, x, weight, kernel=kernel, mesh=mesh)
+    add = mesh.devices.flat[0].platform not in _POOLED
+    found = _collect_shares(full, x, weight, kernel=kernel, mesh=mesh, add=add)
     return [jax.tree.map(lambda a: np.asarray(a)[:, :n_lanes], found)]
 
 
-@partial(hot_jit, static_argnames=("kernel", "mesh"))
-def _collect_shares(factors: Factors, x: Array, weight: Array, *, kernel: str, mesh: Mesh) -> SuffStats:
+@partial(hot_jit, static_argnames=("kernel", "mesh", "add"))
+def _collect_shares(factors: Factors, x: Array, weight: Array, *, kernel: str, mesh: Mesh, add: bool) -> SuffStats:
+    """The statistics of each share of the rows (P, L, ...), or of all of them (1, L, ...) if they are to be added."""
+
     def share(factors: Factors, x: Array, weight: Array) -> SuffStats:
         mine = jax.vmap(lambda f: collect(f, x, weight, kernel=kernel))(factors)
+        if add:
+            # The pivots are no sums: they are the same for all rows.
+            mine = replace(jax.lax.psum(mine, _ROWS), pivot=mine.pivot)
         return jax.tree.map(lambda a: a[None], mine)
 
     lanes, rows = PartitionSpec(_LANES), PartitionSpec(_ROWS)
-    # Whether values differ between devices is checked nowhere: nothing is exchanged.
-    mapped = jax.shard_map(
-        share, mesh=mesh, in_specs=(lanes, rows, rows), out_specs=PartitionSpec(_ROWS, _LANES), check_vma=False
-    )
+    parts = PartitionSpec(None if add else _ROWS, _LANES)
+    # JAX's check of what differs between devices does not see through the kernels' scans.
+    mapped = jax.shard_map(share, mesh=mesh, in_specs=(lanes, rows, rows), out_specs=parts, check_vma=False)
     return mapped(factors, x, weight)
