@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import queue
 import threading
 from collections.abc import Callable, Generator, Iterator
+from functools import cache
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+Inbox = queue.SimpleQueue[tuple[Callable[[], None], threading.Event]]
 
 
 def ahead(items: Callable[[], Iterator[T]], depth: int = 1) -> Generator[T]:
@@ -32,8 +35,7 @@ def ahead(items: Callable[[], Iterator[T]], depth: int = 1) -> Generator[T]:
         except BaseException as error:
             hand_over(True, error)
 
-    reader = threading.Thread(target=work, name="jaxgmm-reader", daemon=True)
-    reader.start()
+    done = _begin(work)
     try:
         while True:
             last, item = made.get()
@@ -46,4 +48,36 @@ def ahead(items: Callable[[], Iterator[T]], depth: int = 1) -> Generator[T]:
             del item
     finally:
         stopped.set()
-        reader.join()
+        done.wait()
+
+
+@cache
+def _idle(process: int) -> queue.LifoQueue[Inbox]:
+    """The threads of this process that wait for work (none survives a fork).
+
+    The C library gives every new thread memory of its own and keeps it when the thread ends, so that a thread for each
+    pass over the data would take more and more.
+    """
+    return queue.LifoQueue()
+
+
+def _begin(work: Callable[[], None]) -> threading.Event:
+    """Have a thread do `work`; what is returned is set when that has ended."""
+    idle, done = _idle(os.getpid()), threading.Event()
+    try:
+        inbox = idle.get_nowait()
+    except queue.Empty:
+        inbox = Inbox()
+        threading.Thread(target=_serve, args=(inbox, idle), name="jaxgmm-reader", daemon=True).start()
+    inbox.put((work, done))
+    return done
+
+
+def _serve(inbox: Inbox, idle: queue.LifoQueue[Inbox]) -> None:
+    while True:
+        work, done = inbox.get()
+        work()
+        # What it has made is not to be held while there is nothing to do.
+        del work
+        idle.put(inbox)
+        done.set()

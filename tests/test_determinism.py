@@ -20,7 +20,8 @@ from jaxgmm.model import Model
 from jaxgmm.report import summary_dict, summary_text
 from tests.helpers import random_params
 
-# Every way through the engine: lanes dealt out in slots, rows in spans, k-means in parts, small sets in chunks.
+# Every way through the engine: lanes dealt out in slots, rows in spans, k-means in parts, streams, small
+# sets in chunks.
 FITS = """
 import os, sys
 cores = int(sys.argv[1])
@@ -43,6 +44,8 @@ found["digest"] = Model.from_fit(fit).digest
 fit = jaxgmm.fit(many, 4, key=0, max_iter=4)
 note("rows", fit.params, fit.restart_history)
 note("density", jaxgmm.log_prob(fit.params, many))
+fit = jaxgmm.fit(many, 4, key=0, max_iter=4, init=fit.params, batch_size=len(many))
+note("stream", fit.params, fit.restart_history)
 if len(sys.argv) > 2:
     note("sample", jaxgmm.sample(fit.params, 3, 100))
     fit = jaxgmm.fit(few.astype(np.float32), 3, key=0, covariance_type="tied", kernel="whitening")

@@ -10,8 +10,9 @@ decides how many calls share the work, and changes no bit.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +24,7 @@ from jaxgmm._interrupt import Interrupted
 from jaxgmm._numerics import next_power_of_two
 from jaxgmm._options import EMOptions
 from jaxgmm._parallel import each_piece, for_each_call, side_by_side
-from jaxgmm._pytree import take
+from jaxgmm._pytree import replace
 from jaxgmm._slots import deal_out, n_slots, run_in_slots
 from jaxgmm._status import Status
 from jaxgmm.em.loop import EMState, Proposal, keep_if, propose, settle, step
@@ -133,27 +134,28 @@ def in_spans(
 
 
 def in_passes(
-    state: EMState, collect: Callable[[Factors], list[SuffStats]], options: EMOptions, limit: int, kernel: str
+    state: EMState, collect: Callable[[Factors], SuffStats], options: EMOptions, limit: int, kernel: str
 ) -> tuple[EMState, np.ndarray]:
     """What `in_spans` does, with rows that only `collect` knows.
 
-    collect: from the factors of every lane (L, ...) to the statistics of all rows, in parts (P, L, ...) to be added up;
-    it may raise `Interrupted`.
+    collect: from the factors of every lane (L, ...) to the statistics of all rows; it may raise `Interrupted`.
     """
     rows: list[np.ndarray] = []
     while len(rows) < limit and (np.asarray(state.status) == Status.RUNNING).any():
         proposal = _propose(state, options)
         try:
-            parts = collect(proposal.factors)
+            stats = collect(proposal.factors)
         except Interrupted:
             break
-        state, row = _settle(state, proposal, parts, options, kernel=kernel)
+        state, row = _settle(state, proposal, stats, options, kernel=kernel)
         rows.append(np.asarray(row))
     return state, np.stack(rows, axis=1) if rows else np.empty((len(state.status), 0), state.params.dtype)
 
 
-def collect_spans(factors: Factors, *, x: Array, weight: Array, kernel: str, n_rows: int) -> list[SuffStats]:
-    """The statistics of every lane (L, ...) for spans of the rows, in parts (P, L, ...), on all cores."""
+def collect_spans(
+    factors: Factors, *, x: Array, weight: Array, kernel: str, n_rows: int, dtype: Any = None
+) -> SuffStats:
+    """The statistics of every lane (L, ...) over the rows, on all cores: see `added_up`."""
     width, n_components, n_features = factors.means.shape
     block_size = _block_size(width * n_components, n_features, x, kernel)
     flops = width * iteration_flops(x.shape[0], n_components, n_features)
@@ -162,7 +164,24 @@ def collect_spans(factors: Factors, *, x: Array, weight: Array, kernel: str, n_r
     edges = np.linspace(0, n_blocks, n_spans + 1).astype(np.int32)
     spans = for_each_call(np.stack([edges[:-1], edges[1:]], axis=1), flops)
     part = partial(_collect, factors, x, weight, block_size=block_size, kernel=kernel)
-    return side_by_side(part, spans)
+    return added_up(side_by_side(part, spans), dtype)
+
+
+def added_up(parts: Sequence[SuffStats], dtype: Any = None) -> SuffStats:
+    """Statistics of spans of the rows, as parts (P, L, ...), added up on the host in the order of the spans.
+
+    dtype: to add in, None for their own. How many spans a part has depends on the number of cores, and no bit of the
+    sum does.
+    """
+
+    def total(*leaves: Array) -> np.ndarray:
+        spans = [np.asarray(leaf) for leaf in leaves]
+        return np.sum(spans[0] if len(spans) == 1 else np.concatenate(spans), axis=0, dtype=dtype)
+
+    with np.errstate(over="ignore", invalid="ignore"):  # what is not finite stops a lane
+        sums: SuffStats = jax.tree.map(total, *parts)
+    # The pivots are no sums: they are the same for all rows.
+    return replace(sums, pivot=np.asarray(parts[0].pivot)[0])
 
 
 @jax.jit
@@ -182,11 +201,8 @@ def _collect(factors: Factors, x: Array, weight: Array, spans: Array, *, block_s
 
 @partial(jax.jit, static_argnames="kernel")
 def _settle(
-    state: EMState, proposal: Proposal, parts: list[SuffStats], options: EMOptions, *, kernel: str
+    state: EMState, proposal: Proposal, stats: SuffStats, options: EMOptions, *, kernel: str
 ) -> tuple[EMState, Array]:
-    spans: SuffStats = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *parts)
-    rest = take(spans, slice(1, None))
-    stats, _ = jax.lax.scan(lambda total, span: (total + span, None), take(spans, 0), rest)
     new = jax.vmap(partial(settle, kernel=kernel), in_axes=(0, 0, 0, None))(state, proposal, stats, options)
     new = jax.vmap(keep_if)(state.running, new, state)
     return new, progress(new, state)

@@ -95,8 +95,8 @@ class Course:
 class Passes(Protocol):
     """Rows that are not in memory, gone over once for every iteration."""
 
-    def collect(self, factors: Factors, *, kernel: str) -> list[SuffStats]:
-        """From the factors of every lane (L, ...) to the statistics of all rows, in parts: see `in_passes`."""
+    def collect(self, factors: Factors, *, kernel: str) -> SuffStats:
+        """From the factors of every lane (L, ...) to the statistics of all rows: see `in_passes`."""
         ...
 
     def enter(self, course: Course) -> LanesResult | None:

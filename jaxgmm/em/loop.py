@@ -231,11 +231,8 @@ def _stop_code(
     converged = jnp.where(wanted > noise, (size <= wanted) | (options.aitken & still), still) & ~bold
     # With reg_covar > 0 the update maximises another function, so a fall is no fault.
     decreased = (change < -DECREASE_FACTOR * noise) & jnp.all(options.reg_covar == 0)
-    return jnp.select(
-        [converged, decreased, n_iter >= options.max_iter],
-        [Status.CONVERGED, Status.DECREASED, Status.MAX_ITER],
-        Status.RUNNING,
-    )
+    code = jnp.where(n_iter >= options.max_iter, Status.MAX_ITER, Status.RUNNING)
+    return jnp.where(converged, Status.CONVERGED, jnp.where(decreased, Status.DECREASED, code))
 
 
 def floored_since(before: Array, params: GMMParams, factors: Factors, n_iter: Array, options: EMOptions) -> Array:
@@ -292,7 +289,8 @@ def settle(state: EMState, proposal: Proposal, stats: SuffStats, options: EMOpti
     shift = jnp.where(state.fresh, 0.0, params.means - state.stats.pivot)
     regular = is_sound(params, factors, shift)
     sound = precise & regular & jnp.isfinite(log_likelihood + penalty)
-    failure = jnp.select([~precise, ~regular], [Status.IMPRECISE, Status.SINGULAR], Status.NONFINITE)
+    failure = jnp.where(regular, Status.NONFINITE, Status.SINGULAR)
+    failure = jnp.where(precise, failure, Status.IMPRECISE)
     # A lane taken over from another kernel repeats its last E-step.
     n_iter = state.n_iter + jnp.where((state.fresh & (state.n_iter >= 0)) | (~precise & ~bold), 0, 1)
     noise = noise_level(log_likelihood, stats.weight_sum, loss)

@@ -28,7 +28,7 @@ class InMemory:
 
     rows: Rows
 
-    def collect(self, factors: Factors, *, kernel: str) -> list[SuffStats]:
+    def collect(self, factors: Factors, *, kernel: str) -> SuffStats:
         """See `Passes.collect`."""
         rows = self.rows
         return collect_spans(factors, x=rows.x, weight=rows.weight, kernel=kernel, n_rows=rows.n_samples)
@@ -79,7 +79,7 @@ class Recording:
         chosen = np.arange(n_components)
         return stack([in_data_units(select_components(step, chosen), rows) for step in self.steps[lane]])
 
-    def collect(self, factors: Factors, *, kernel: str) -> list[SuffStats]:
+    def collect(self, factors: Factors, *, kernel: str) -> SuffStats:
         """See `Passes.collect`."""
         return self._inner.collect(factors, kernel=kernel)
 

@@ -19,7 +19,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxgmm._compile import hot_jit
 from jaxgmm._pytree import replace, take
 from jaxgmm.data.rows import pad_rows, pad_vector
-from jaxgmm.em.burst import collect_spans
+from jaxgmm.em.burst import added_up, collect_spans
 from jaxgmm.params import Factors
 from jaxgmm.stats import SuffStats, collect
 
@@ -78,10 +78,10 @@ def place(
     return joined([z for z, _ in parts]), joined([w for _, w in parts])
 
 
-def collect_placed(factors: Factors, x: Array, weight: Array, kernel: str) -> list[SuffStats]:
-    """The statistics of every lane (L, ...) of rows that `place` put somewhere, in parts (P, L, ...)."""
+def collect_placed(factors: Factors, x: Array, weight: Array, kernel: str) -> SuffStats:
+    """The statistics of every lane (L, ...) of rows that `place` put somewhere, added up in double precision."""
     if len(x.sharding.device_set) == 1:
-        return collect_spans(factors, x=x, weight=weight, kernel=kernel, n_rows=x.shape[0])
+        return collect_spans(factors, x=x, weight=weight, kernel=kernel, n_rows=x.shape[0], dtype=np.float64)
     assert isinstance(x.sharding, NamedSharding)
     mesh = x.sharding.mesh
     n_lanes = len(factors.means)
@@ -90,7 +90,7 @@ def collect_placed(factors: Factors, x: Array, weight: Array, kernel: str) -> li
     full = take(factors, np.concatenate([np.arange(n_lanes), np.zeros(missing, int)])) if missing else factors
     add = mesh.devices.flat[0].platform not in _POOLED
     found = _collect_shares(full, x, weight, kernel=kernel, mesh=mesh, add=add)
-    return [jax.tree.map(lambda a: np.asarray(a)[:, :n_lanes], found)]
+    return take(added_up([found], np.float64), slice(n_lanes))
 
 
 @partial(hot_jit, static_argnames=("kernel", "mesh", "add"))

@@ -96,10 +96,8 @@ def _factors(params: GMMParams) -> Any:
 
 
 @jax.jit
-def _blend(state: Stepwise, parts: list[SuffStats], step_size: Array, reg_covar: Array) -> tuple[Stepwise, Array]:
+def _blend(state: Stepwise, batch: SuffStats, step_size: Array, reg_covar: Array) -> tuple[Stepwise, Array]:
     """The state after a batch with these statistics, and the mean log-likelihood of its rows."""
-    spans: SuffStats = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *parts)
-    batch = jax.tree.map(lambda a: jnp.sum(a[:, 0], axis=0), spans)
     share = step_size / batch.weight_sum
     mixed = jax.tree.map(lambda old, new: (1.0 - step_size) * old + share * new, state.stats, batch)
     # The pivots of both are the means of the mixture.
@@ -133,10 +131,10 @@ def advance(
     state: Stepwise, x: Array, weight: Array, step_size: float, reg_covar: Any, n_rows: int
 ) -> tuple[Stepwise, float]:
     """The state after the batch x (N, D), of which `n_rows` count, and the mean log-likelihood of its rows before."""
-    parts = collect_spans(_factors(state.params), x=x, weight=weight, kernel="whitening", n_rows=n_rows)
+    batch = collect_spans(_factors(state.params), x=x, weight=weight, kernel="whitening", n_rows=n_rows)
     step_size = 1.0 if int(state.n_steps) == 0 else min(1.0, float(step_size))
     dtype = state.params.dtype
-    new, score = _blend(state, parts, np.asarray(step_size, dtype), np.asarray(reg_covar, dtype))
+    new, score = _blend(state, take(batch, 0), np.asarray(step_size, dtype), np.asarray(reg_covar, dtype))
     return new, float(score)
 
 
@@ -317,9 +315,8 @@ def first_mixture(
     if n_lanes == 1:
         return take(starts, 0), inside
     factors = jax.jit(jax.vmap(factorize))(starts)
-    parts = collect_spans(factors, x=rows.x, weight=rows.weight, kernel="whitening", n_rows=rows.x.shape[0])
-    likelihood = sum(np.sum(np.asarray(part.log_likelihood, np.float64), axis=0) for part in parts)
-    return take(starts, int(np.argmax(likelihood))), inside
+    stats = collect_spans(factors, x=rows.x, weight=rows.weight, kernel="whitening", n_rows=rows.x.shape[0])
+    return take(starts, int(np.argmax(stats.log_likelihood))), inside
 
 
 def _run(arriving: Iterable[Batch], stepper: Stepper, size: int | None) -> StepwiseResult:

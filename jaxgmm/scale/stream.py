@@ -6,7 +6,6 @@ import contextlib
 import math
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import numpy as np
@@ -95,8 +94,8 @@ class Stream:
         where = (dtype, self.offset, self.scale, self.batch_size, self.grid)
         return *place(batch.x, weight, *where), len(batch.x)
 
-    def collect(self, factors: Factors, *, kernel: str) -> list[SuffStats]:
-        """The statistics of every lane (L, ...) over all rows, with a leading axis of one part.
+    def collect(self, factors: Factors, *, kernel: str) -> SuffStats:
+        """The statistics of every lane (L, ...) over all rows.
 
         Batches are added up in double precision, so that nothing drifts with their number.
         """
@@ -105,10 +104,7 @@ class Stream:
         tell.begin(self.n_mine, self.n_batches)
         with contextlib.closing(self.batches(first)) as arriving:
             for i, (x, weight, n_rows) in enumerate(arriving, first + 1):
-                parts = collect_placed(factors, x, weight, kernel)
-                sums: SuffStats = jax.tree.map(_wide_sum, *parts)
-                # The pivots are no sums: they are the same for all rows.
-                sums = replace(sums, pivot=np.asarray(parts[0].pivot)[0])
+                sums = collect_placed(factors, x, weight, kernel)
                 total = sums if total is None else total + sums
                 tell.batch(n_rows)
                 if self.checkpoints is not None and self.members.count == 1 and i < self.n_batches:
@@ -119,7 +115,7 @@ class Stream:
             )
         total = self._of_all(total, get_family(factors.covariance_type).correlated)
         self._recognise(total)
-        return [jax.tree.map(lambda a: np.asarray(a, self.source.dtype)[None], total)]
+        return jax.tree.map(lambda a: np.asarray(a, self.source.dtype), total)
 
     def _of_all(self, mine: SuffStats, correlated: bool) -> SuffStats:
         """The sums of all processes, added up in their order. What is there is saved when one of them is lost.
@@ -186,11 +182,6 @@ class Stream:
         """All lanes to their stop: one pass over the source for an iteration of all of them."""
         shape = jax.ShapeDtypeStruct((self.n_samples, rows.n_features), rows.dtype)
         return run_lanes(starts, shape, None, options, kernel, self.n_samples, accelerate, self)
-
-
-def _wide_sum(*parts: Any) -> np.ndarray:
-    """Parts (P, L, ...) of one leaf, added up in double precision."""
-    return np.sum([np.sum(np.asarray(part), axis=0, dtype=np.float64) for part in parts], axis=0)
 
 
 def open_stream(
