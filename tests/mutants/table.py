@@ -523,9 +523,9 @@ MUTANTS = (
     # Streams
     Mutant(
         "batches of a stream added up in single precision",
-        "scale/stream.py",
-        "axis=0, dtype=np.float64) for part in parts], axis=0)",
-        "axis=0, dtype=np.float32) for part in parts], axis=0, dtype=np.float32)",
+        "scale/devices.py",
+        "n_rows=x.shape[0], dtype=np.float64)",
+        "n_rows=x.shape[0], dtype=np.float32)",
         ("tests/test_streaming.py",),
     ),
     Mutant(
