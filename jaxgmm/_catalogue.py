@@ -146,8 +146,8 @@ E154 An optimiser that cannot be used
     The optimiser of `fit_gradient` raised an error, which the message repeats, or returned updates or a state of
     another structure than it was given. Give a gradient transformation of optax that takes any tree of arrays.
 E155 Weights beside a source
-    A source of rows gives the weights with them: `scan_table(..., weight_column=...)`. An array of rows takes
-    `sample_weight`.
+    `sample_weight` is given beside rows that have weights already, as those of `scan_table(..., weight_column=...)`.
+    Leave one of the two out.
 E156 A history that does not fit into memory
     With `history="params"` the parameters of every iteration of every restart are kept until the winner is known. Lower
     `max_iter` or the number of restarts.
@@ -232,8 +232,8 @@ E251 Files or arrays with other columns than the first
     All parts of one data set have the same columns in the same order, and the same names where they have names. The
     message says which part differs, and in what.
 E252 Data that changed during the fit
-    A file vanished, became shorter or was written to, or a source gave other rows than in the first pass. Leave the
-    data as they are while they are in use, and fit again.
+    A file vanished, became shorter or was written to, or a source gave other rows than in the first pass, or NaN. Leave
+    the data as they are while they are in use, and fit again.
 E301 No start gave a usable model
     Every restart ended without a finite likelihood: mostly because a covariance is singular at the very start, with
     `reg_covar` 0 and constant or repeated columns or few distinct rows. Raise `reg_covar`, use fewer components or a
@@ -337,6 +337,9 @@ E904 A fit that `--strict` does not accept
 E905 A process of the run is lost
     Of several processes that work on one fit, one has died or cannot be reached. The others save their state and exit
     with 75; the same command with `--resume auto` goes on, also with another number of processes.
+E906 No device to compute on
+    JAX finds none of the platforms that `JAX_PLATFORMS` names, for example because the plugin for the GPU is missing.
+    Unset it, or install the plugin: `pip install 'jax[cuda13]'`.
 W101 Compiled programs are not kept
     The directory named by JAXGMM_CACHE_DIR cannot be used. Results are the same; every run compiles anew.
 W201 Column names on one side only
@@ -366,7 +369,7 @@ W308 A floor that is not small
     variance of a column, so that it changes the covariances. Standardize the data or lower it. In `fit` it is relative.
 W309 Interrupted, and kept
     The first Ctrl-C or SIGTERM ends a fit and keeps the best state so far, the second ends the process at once. Go on
-    from what was written with `--init-from`.
+    from what was written with `--init-from` or, with checkpoints, with the same command and `--resume auto --force`.
 W310 No new checkpoint
     The directory of the checkpoints cannot be written to, for example because the disk is full. The fit goes on, and
     the last checkpoint is whole; it is tried again after the usual time.

@@ -20,6 +20,8 @@ from jaxgmm._status import DataError, UsageError
 MAX_COUNT = 2**31 - 1
 # The largest weight must be so many times the smallest normal number: responsibilities are parts of weights.
 _SMALLEST_WEIGHT = 2.0**24
+# By which a symmetric matrix may differ from its transpose, relative to its diagonal.
+_ASYMMETRY = 1e-5
 
 
 def is_traced(*trees: Any) -> bool:
@@ -185,6 +187,13 @@ def check_weights(sample_weight: Any, n_samples: int, dtype: Any) -> np.ndarray:
             "divide the weights by their mean",
         )
     return converted
+
+
+def is_symmetric(matrices: np.ndarray) -> bool:
+    """Whether M_ij = M_ji for matrices (..., D, D), up to rounding beside √(M_ii M_jj)."""
+    size = np.sqrt(np.abs(np.diagonal(matrices, axis1=-2, axis2=-1).astype(np.float64)))
+    difference = np.abs(matrices.astype(np.float64) - np.swapaxes(matrices, -1, -2))
+    return bool(np.all(difference <= _ASYMMETRY * size[..., :, None] * size[..., None, :]))
 
 
 def check_count(value: Any, name: str, minimum: int = 1) -> int:

@@ -67,7 +67,7 @@ def _open(part: Path) -> IO[bytes]:
     if hasattr(os, "O_TMPFILE") and os.path.isdir(_OPEN_FILES):
         with contextlib.suppress(OSError):
             return os.fdopen(os.open(part.parent, os.O_TMPFILE | os.O_RDWR, 0o666), "w+b")
-    return open(part, "xb")
+    return open(part, "x+b")
 
 
 def _name(handle: IO[bytes], target: Path) -> None:

@@ -68,10 +68,11 @@ def em_options(
 ) -> EMOptions:
     """Checked options as scalars of the computing dtype; `UsageError` says which value cannot be used."""
     for name, value in (("tol", tol), ("tol_mean", tol_mean), ("reg_covar", reg_covar), ("max_iter", max_iter)):
+        example = f"for example {name}={'1000' if name == 'max_iter' else '1e-6'}"
         if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
-            raise UsageError("E108", f"{name} must be a number, got {value!r}", f"for example {name}=1e-6")
+            raise UsageError("E108", f"{name} must be a number, got {value!r}", example)
         if not (_is_finite(value) and value >= 0):
-            raise UsageError("E108", f"{name} must be finite and at least 0, got {value!r}", f"for example {name}=1e-6")
+            raise UsageError("E108", f"{name} must be finite and at least 0, got {value!r}", example)
     if int(max_iter) != max_iter:
         raise UsageError("E108", f"max_iter must be a whole number, got {max_iter!r}", "for example max_iter=1000")
     return EMOptions(

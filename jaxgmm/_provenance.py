@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 import platform
 from collections.abc import Iterable
 from importlib import metadata
@@ -11,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxgmm._status import DataError, UsageError
+from jaxgmm._status import DataError, JaxgmmError, UsageError
 
 # Bytes converted and hashed at a time: a memory map is never copied as a whole.
 _CHUNK_BYTES = 1 << 24
@@ -37,13 +38,30 @@ def versions() -> dict[str, str]:
 def device() -> dict[str, Any]:
     """The devices that JAX computes on: platform ("cpu", "gpu" …), kind (the model) and count. Starts JAX.
 
+    Raises `JaxgmmError` where JAX finds none.
+
     >>> device()["count"] >= 1
     True
     """
     import jax
 
-    devices = jax.devices()
+    try:
+        devices = jax.devices()
+    # What JAX stumbles over where the plugin of the only platform asked for is missing is an assertion.
+    except (RuntimeError, AssertionError) as error:
+        raise _no_device(os.environ.get("JAX_PLATFORMS", ""), str(error)) from None
     return {"platform": devices[0].platform, "kind": devices[0].device_kind, "count": len(devices)}
+
+
+def _no_device(asked: str, reason: str) -> JaxgmmError:
+    """Why there is nothing to compute on. asked: the platforms that JAX may use; reason: in JAX's words, or empty."""
+    words = reason.partition(" (set JAX_PLATFORMS")[0]
+    why = f" ({words})" if words else ""
+    if not asked:
+        return JaxgmmError("E906", f"JAX finds no device to compute on{why}", "reinstall jax, jaxlib and its plugins")
+    found = f"JAX_PLATFORMS is {asked!r}, and JAX finds no such device{why}"
+    plugin = ", or pip install 'jax[cuda13]' for an NVIDIA GPU" if {"cuda", "gpu"} & set(asked.split(",")) else ""
+    return JaxgmmError("E906", found, f"unset JAX_PLATFORMS{plugin}")
 
 
 def fingerprint(x: np.ndarray) -> str:

@@ -28,7 +28,7 @@ from jaxgmm.kernels import check_kernel
 from jaxgmm.params import GMMParams
 from jaxgmm.prior import Prior, prior_for
 from jaxgmm.scale.checkpoint import EVERY, Checkpoints, describe
-from jaxgmm.scale.choose import as_source, in_memory, to_stream
+from jaxgmm.scale.choose import as_source, in_memory, to_stream, weighted
 from jaxgmm.scale.processes import group
 from jaxgmm.scale.stream import Stream, open_stream
 
@@ -110,10 +110,10 @@ def fit(
     well (``result.params_history``), for a film of the fit.
 
     x may also be a memory map, a data set of HDF5 or zarr, a list (or anything that can be gone through again and
-    again) of arrays, or what `scan_table` returns for files. What takes more than half of the free memory, or is fitted
-    with a `batch_size`, is streamed: each pass reads the rows batch after batch and keeps only statistics, one pass for
-    an iteration of all restarts. The result is the same as in memory; starts come from a random sample of 65,536 rows
-    where there are more.
+    again) of arrays, or the name of a file, a folder or a pattern, or what `scan_table` returns for them. What takes
+    more than half of the free memory, or is fitted with a `batch_size`, is streamed: each pass reads the rows batch
+    after batch and keeps only statistics, one pass for an iteration of all restarts. The result is the same as in
+    memory; starts come from a random sample of 65,536 rows where there are more.
 
     Returns a `FitResult`; look at ``converged``, ``message`` and ``best_share``. Raises `DataError` or
     `UsageError` for input that cannot be used and `FitError` when no start gave a finite model.
@@ -123,8 +123,8 @@ def fit(
     >>> result.converged, np.sort(result.params.means[:, 0]).round(3).tolist()
     (True, [-5.0, 5.0])
     """
-    given = dict(locals())
     n_components = check_count(n_components, "n_components")
+    given = dict(locals())
     family = get_family(covariance_type).name
     outcome = _fit_cells(
         *prepared(given, n_components),
@@ -233,6 +233,7 @@ def prepared(given: dict[str, Any], n_components: int) -> tuple[Rows, Stream | N
     given: the arguments of `fit` or `sweep`. n_components: the largest.
     """
     x, sample_weight, batch_size, key = (given[name] for name in ("x", "sample_weight", "batch_size", "key"))
+    batch_size = None if batch_size is None else check_count(batch_size, "batch_size")
     lane_devices = check_count(given["lane_devices"], "lane_devices")
     n_devices = len(jax.local_devices())
     if lane_devices > n_devices:
@@ -244,15 +245,17 @@ def prepared(given: dict[str, Any], n_components: int) -> tuple[Rows, Stream | N
     if not isinstance(given["checkpoint"], (str, os.PathLike, type(None))):
         raise UsageError("E108", f"checkpoint must name a directory, got {given['checkpoint']!r}", "give its path")
     folder, resume = given["checkpoint"], check_choice(given["resume"], "resume", RESUME)
+    own = as_source(x)
+    if own is not None:
+        x, sample_weight = weighted(own, sample_weight), None
     source = to_stream(x, sample_weight, batch_size, asked=folder is not None)
     hold = source is None and (n_devices > 1 or group().count > 1)
     if hold:
         # Several devices share the rows, which fit and so stay on them.
         source = to_stream(x, sample_weight, batch_size, asked=True)
     if source is None:
-        own = as_source(x)
         if own is not None:
-            x, sample_weight = in_memory(own)
+            x, sample_weight = in_memory(x)
         return checked_rows(x, n_components, sample_weight), None
     with precision_context(source.dtype):
         seed = 0 if key is None else int(np.asarray(jax.random.key_data(check_key(key, "fit"))).ravel()[-1])
@@ -261,6 +264,7 @@ def prepared(given: dict[str, Any], n_components: int) -> tuple[Rows, Stream | N
     if folder is not None:
         facts = {"rows": stream.n_samples, "columns": rows.n_features, "dtype": str(rows.dtype)}
         facts["digest of the data"] = stream.digest
+        given = given | {"batch_size": batch_size}
         facts |= {name: describe(value) for name, value in given.items() if name not in _NOT_FACTS}
         cut = [stream.batch_size, stream.members.count]
         kept = Checkpoints(folder, float(every), facts, cut, resume=resume == "auto", members=stream.members)

@@ -10,6 +10,8 @@ The deviation x − μ is taken first, so that an offset of the data costs no di
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 from jax import Array
@@ -40,13 +42,32 @@ def joint_log_density(factors: Factors, delta: Array) -> Array:
     return jnp.where(active, joint, -jnp.inf)
 
 
-def normalise(joint: Array) -> tuple[Array, Array, Array, Array]:
-    """Over components (axis 0): log-sum-exp (B), responsibilities (K, B) times `total` (B), total, largest term (B)."""
+class Normalised(NamedTuple):
+    """A joint log-density (K, B) over components: responsibilities are terms / total.
+
+    peak (B): the largest. anchor (B): that, or 0 where none is finite. terms (K, B): exp(joint − anchor). total (B):
+    their sum, and log_total its logarithm, which is lost in anchor + log_total on rows that are far from everything.
+    """
+
+    anchor: Array
+    log_total: Array
+    terms: Array
+    total: Array
+    peak: Array
+
+    @property
+    def log_sum(self) -> Array:
+        """log-sum-exp, (B)."""
+        return self.anchor + self.log_total
+
+
+def normalise(joint: Array) -> Normalised:
+    """What `Normalised` holds, of log w_k + log N(x | k) (K, B)."""
     peak = fold(jnp.maximum, jnp.max, joint)
     anchor = jax.lax.stop_gradient(jnp.where(jnp.isfinite(peak), peak, 0.0))
     terms = jnp.exp(joint - anchor[None, :])
     total = fold(jnp.add, jnp.sum, terms)
-    return anchor + log_normal(total), terms, total, peak
+    return Normalised(anchor, log_normal(total), terms, total, peak)
 
 
 def _per_row(params: GMMParams | Factors, x: Array, block_size: int | None, kind: str) -> Array:
@@ -66,12 +87,12 @@ def _per_row(params: GMMParams | Factors, x: Array, block_size: int | None, kind
             peak = jnp.max(joint, axis=0, keepdims=True)
             index = jax.lax.broadcasted_iota(jnp.int32, joint.shape, 0)
             return jnp.min(jnp.where(joint >= peak, index, n_components - 1), axis=0)
-        log_sum, terms, total, _ = normalise(joint)
+        found = normalise(joint)
         if kind == "log_prob":
-            return log_sum
+            return found.log_sum
         if kind == "log_resp":
-            return (joint - log_sum[None, :]).T
-        return (terms / total[None, :]).T
+            return ((joint - found.anchor[None, :]) - found.log_total[None, :]).T
+        return (found.terms / found.total[None, :]).T
 
     return map_over_blocks(block, (x,), block_size)
 

@@ -1,13 +1,15 @@
 """The pure pieces as public functions, each converting its input once at the door.
 
 Called with arrays, a function validates on the host, computes in the data's own precision (float64 data in
-float64 whatever the process-wide x64 switch says) and returns NumPy arrays. Called with tracers, inside the
-caller's own jit, vmap or grad, it is the pure function itself.
+float64 whatever the process-wide x64 switch says) and returns NumPy arrays. Functions of single rows, and `score`, also
+take what `fit` streams, of which they have one batch in memory. Called with tracers, inside the caller's own jit, vmap
+or grad, a function is the pure function itself.
 """
 
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -21,10 +23,12 @@ from jaxgmm._compile import hot_jit
 from jaxgmm._numerics import next_power_of_two
 from jaxgmm._parallel import side_by_side
 from jaxgmm._status import DataError, UsageError
+from jaxgmm.data.batches import weights_of
 from jaxgmm.data.rows import Rows, pad_rows, pad_vector, prepare_rows
 from jaxgmm.init._orthant import MAX_FEATURES, MIN_SHARE, orthant_seeds
-from jaxgmm.params import Factors, GMMParams, as_dtype
+from jaxgmm.params import Factors, GMMParams, as_dtype, check_params
 from jaxgmm.prior import Prior
+from jaxgmm.scale.choose import as_source, check_columns, read_batches, weighted
 from jaxgmm.stats import SuffStats
 
 # Rows of the pieces that a table is cut into. The largest is long enough to make the cost of a call small, and
@@ -95,14 +99,37 @@ def map_rows(
     return result
 
 
+def over_rows(
+    fn: Callable[..., jax.Array],
+    params: GMMParams | Factors,
+    x: Any,
+    *,
+    convert: Callable[[np.ndarray], np.ndarray] | None = None,
+    block_size: int | None = None,
+) -> np.ndarray:
+    """`map_rows` over all that `fit` takes: rows in memory, or those of a source, of which a batch is in memory."""
+    source = as_source(x)
+    if source is None:
+        return map_rows(fn, params, check_data(x, n_features=params.n_features), convert=convert, block_size=block_size)
+    check_columns(source, params.n_features)
+    return np.concatenate(
+        [map_rows(fn, params, batch.x, convert=convert, block_size=block_size) for batch in read_batches(source)]
+    )
+
+
 def _per_row(fn: Callable[..., jax.Array]) -> Callable[..., Any]:
     """A public version of a density function (params, x) -> per-row output."""
 
     @functools.wraps(fn)
     def public(params: GMMParams | Factors, x: Any, *, block_size: int | None = None) -> Any:
+        # First: of what can be gone through, no more than that is to be asked.
+        source = as_source(x)
+        x = x if source is None else source
         if is_traced(params, x):
             return fn(params, x, block_size=block_size)
-        return map_rows(fn, params, check_data(x, n_features=params.n_features), block_size=block_size)
+        if isinstance(params, GMMParams):
+            check_params(params)
+        return over_rows(fn, params, x, block_size=block_size)
 
     return public
 
@@ -130,6 +157,7 @@ _compiled_orthants = jax.jit(orthant_seeds)
 def e_step(params: GMMParams, x: Any, sample_weight: Any = None, *, block_size: int | None = None) -> SuffStats:
     if is_traced(params, x, sample_weight):
         return _steps.e_step(params, x, sample_weight, block_size=block_size)
+    check_params(params)
     rows = check_data(x, n_features=params.n_features)
     dtype = _common_dtype(params, rows)
     weight = check_weights(sample_weight, len(rows), dtype)
@@ -170,14 +198,14 @@ def em_step(
 def sample(params: GMMParams, key: Any, n_samples: int) -> tuple[Any, Any]:
     if is_traced(params, key):
         return _sampling.sample(params, key, n_samples)
+    check_params(params)
     n_samples = check_count(n_samples, "n_samples")
+    size = max(_PIECES[0], next_power_of_two(n_samples))
     # What does not fit is a MemoryError here; under XLA it would end the process.
-    np.empty((2, next_power_of_two(n_samples), params.n_features + params.n_components), params.dtype)
+    np.empty((2, size, params.n_features + params.n_components), params.dtype)
     with precision_context(params.dtype):
         # Drawn in powers of two and cut, so that a new n_samples rarely compiles.
-        drawn = _compiled_sample(
-            as_dtype(params, params.dtype), check_key(key, "sample"), n_samples=next_power_of_two(n_samples)
-        )
+        drawn = _compiled_sample(as_dtype(params, params.dtype), check_key(key, "sample"), n_samples=size)
         x, labels = (np.array(np.asarray(a)[:n_samples]) for a in drawn)
         return x, labels
 
@@ -185,13 +213,29 @@ def sample(params: GMMParams, key: Any, n_samples: int) -> tuple[Any, Any]:
 def score(params: GMMParams, x: Any, sample_weight: Any = None) -> float:
     """Mean log-likelihood Σ v_n log p(x_n) / Σ v_n, nats per row.
 
-    params: the mixture. x: (N, D) rows in data units. sample_weight: (N) weights >= 0 or None.
+    params: the mixture. x: (N, D) rows in data units, or what `fit` takes besides, which may give weights itself.
+    sample_weight: (N) weights >= 0 or None.
     """
-    return weighted_mean(log_prob(params, x), sample_weight)
+    return mean_over(lambda rows: log_prob(params, rows), params.n_features, x, sample_weight)
 
 
-def weighted_mean(values: np.ndarray, sample_weight: Any) -> float:
-    """Σ v_n a_n / Σ v_n in double precision; None weighs all alike."""
+def mean_over(values_of: Callable[[Any], np.ndarray], n_features: int, x: Any, sample_weight: Any) -> float:
+    """Σ v_n a_n / Σ v_n of the values a_n of rows; of a source, of which a batch is in memory, with its own weights."""
+    source = as_source(x)
+    if source is None:
+        return _weighted_mean(values_of(x), sample_weight)
+    check_columns(source, n_features)
+    weights, totals = [], []
+    for batch in read_batches(weighted(source, sample_weight)):
+        weight = weights_of(batch, np.float64)
+        weights.append(float(np.sum(weight)))
+        totals.append(float(weight @ values_of(batch.x).astype(np.float64)))
+    if not any(weights):
+        raise DataError("E222", f"the weights of {source.name} are zero for every row", "at least one row must count")
+    return math.fsum(totals) / math.fsum(weights)
+
+
+def _weighted_mean(values: np.ndarray, sample_weight: Any) -> float:
     if sample_weight is None:
         return float(np.mean(values, dtype=np.float64))
     weight = check_weights(sample_weight, len(values), values.dtype)

@@ -3,6 +3,7 @@
 Arrays ``weights``, ``means``, ``covariances``, ``shift`` and ``scale`` are stored byte for byte, and where it is known
 the course of the fit, ``history`` (log-likelihoods) and ``history_weights`` and so on (parameters); ``header``
 is UTF-8 JSON as an array of bytes with the schema version, covariance_type, columns, meta, and a digest of all this.
+The comment of the archive is a digest of the whole file, so that no byte of it can change unseen.
 NumPy alone can read it: ``json.loads(numpy.load(path)["header"].tobytes())``.
 """
 
@@ -34,7 +35,10 @@ from jaxgmm.model import Model
 from jaxgmm.params import GMMParams
 
 # Goes up when an older reader would misread a file; a reader refuses what is newer than itself.
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
+# From this schema on the archive's comment is the SHA-256, in hexadecimal digits, of all bytes before it.
+_SEALED = 3
+_SEAL_LENGTH = 64
 
 _PARAMS = ("weights", "means", "covariances")
 _ARRAYS = (*_PARAMS, "shift", "scale")
@@ -99,6 +103,7 @@ def save(path: str | os.PathLike[str], model: Any, *, force: bool = False) -> Pa
     text = _as_text(header | {"digest": _digest(header, arrays)})
     with replacing(path) as handle:
         _write_archive(handle, {"header": np.frombuffer(text.encode(), np.uint8), **arrays})
+        _seal(handle)
     return path
 
 
@@ -137,6 +142,7 @@ def load(path: str | os.PathLike[str]) -> Model:
             history=_history(header, arrays, family.name),
         )
         as_written = header["digest"] == _digest(header, arrays)
+        as_written &= header["schema"] < _SEALED or _is_sealed(path)
     except (DataError, UsageError) as error:
         raise DataError("E431", f"{path} holds no usable model: {error.found}", error.help) from None
     except (KeyError, TypeError, ValueError, RecursionError):
@@ -202,6 +208,28 @@ def _digest(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> str:
 
 def _write_archive(handle: IO[bytes], arrays: dict[str, np.ndarray]) -> None:
     np.savez(handle, allow_pickle=False, **arrays)
+
+
+def _seal(handle: IO[bytes]) -> None:
+    """Give an archive, which ends with the length of a comment of none, its digest as a comment."""
+    handle.seek(-2, os.SEEK_END)
+    handle.write(_SEAL_LENGTH.to_bytes(2, "little"))
+    handle.write(_digest_of_bytes(handle, handle.tell()))
+
+
+def _is_sealed(path: Path) -> bool:
+    with open(path, "rb") as handle:
+        return _digest_of_bytes(handle, path.stat().st_size - _SEAL_LENGTH) == handle.read()
+
+
+def _digest_of_bytes(handle: IO[bytes], length: int) -> bytes:
+    """SHA-256 of the first so many bytes of a file, which is left behind them."""
+    found = hashlib.sha256()
+    handle.seek(0)
+    while length > 0 and (part := handle.read(min(length, 1 << 20))):
+        found.update(part)
+        length -= len(part)
+    return found.hexdigest().encode()
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:

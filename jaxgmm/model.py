@@ -2,7 +2,8 @@
 
     z = (x − shift) / scale,   p(x) = Σ_k w_k N(z | μ_k, Σ_k) / Π_d scale_d
 
-Weights, means and covariances are in the units of z; every method takes and gives rows in data units.
+Weights, means and covariances are in the units of z; every method takes and gives rows in data units, and takes all
+that `fit` takes.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgmm import density, functional
-from jaxgmm._checks import check_data, precision_context
+from jaxgmm._checks import precision_context
 from jaxgmm._provenance import device, fingerprint, plain, versions
 from jaxgmm._pytree import replace
 from jaxgmm._status import DataError, Status
@@ -192,7 +193,8 @@ class Model:
 
     def score(self, x: Any, sample_weight: Any = None) -> float:
         """Mean log-likelihood Σ v_n log p(x_n) / Σ v_n, nats per row. x: (N, D); sample_weight: (N) or None."""
-        return functional.weighted_mean(self._over(density.log_prob, x), sample_weight) - self._log_scale
+        mean = functional.mean_over(lambda rows: self._over(density.log_prob, rows), self.n_features, x, sample_weight)
+        return mean - self._log_scale
 
     def sample(self, key: Any, n: int) -> tuple[Any, Any]:
         """n independent rows in data units (n, D), dtype of the parameters, and their components (n).
@@ -212,8 +214,7 @@ class Model:
 
     def _over(self, fn: Callable[..., Any], x: Any) -> np.ndarray:
         """A density function of z over rows in data units, rescaled a piece at a time."""
-        rows = check_data(x, n_features=self.n_features)
-        return functional.map_rows(fn, self.params, rows, convert=self._to_z if self._rescales else None)
+        return functional.over_rows(fn, self.params, x, convert=self._to_z if self._rescales else None)
 
     def _to_z(self, rows: np.ndarray) -> np.ndarray:
         """(x − shift) / scale in float64; only the result is rounded to the computing type."""

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from jaxgmm._checks import is_symmetric
 from jaxgmm._numerics import LOG_2PI, PRECISION, safe_log, singular_floor
 from jaxgmm._pytree import pytree, replace, static_field
 from jaxgmm._status import DataError
@@ -199,6 +200,9 @@ def check_params(params: GMMParams, *, n_features: int | None = None) -> None:
     if (weights < 0).any() or abs(weights.sum() - 1.0) > _WEIGHT_SUM_SLACK:
         found = f"got a sum of {weights.sum():.6g} and a smallest of {weights.min():.6g}"
         raise DataError("E242", f"weights must be at least 0 and sum to 1, {found}", "divide them by their sum")
+    if params.family.correlated and not is_symmetric(_used_covariances(params)):
+        found = f"a {params.covariance_type} covariance is not symmetric"
+        raise DataError("E243", found, "give the mean of it and of its transpose")
     if not smallest_variance(params) > 0:
         raise DataError("E243", f"a {params.covariance_type} covariance is not positive definite", "raise its diagonal")
 
@@ -208,14 +212,19 @@ def smallest_variance(params: GMMParams) -> float:
 
     On the host, in double precision and with numbers below the normal ones, which compiled code takes for 0.
     """
-    covariances = np.asarray(params.covariances, np.float64)
-    used = covariances[np.asarray(params.weights) > 0] if params.family.per_component else covariances
+    used = _used_covariances(params)
     if not params.family.correlated:
         return float(used.min())
     try:
         return float((np.diagonal(np.linalg.cholesky(used), axis1=-2, axis2=-1) ** 2).min())
     except np.linalg.LinAlgError:
         return 0.0
+
+
+def _used_covariances(params: GMMParams) -> np.ndarray:
+    """Those of the active components, on the host in double precision."""
+    covariances = np.asarray(params.covariances, np.float64)
+    return covariances[np.asarray(params.weights) > 0] if params.family.per_component else covariances
 
 
 def as_dtype(tree: T, dtype: Any) -> T:

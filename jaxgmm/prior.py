@@ -19,9 +19,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from jaxgmm._checks import as_float_array, is_symmetric
 from jaxgmm._numerics import safe_divide
 from jaxgmm._pytree import pytree, replace
-from jaxgmm._status import UsageError
+from jaxgmm._status import DataError, UsageError
 from jaxgmm.covariance import get_family
 from jaxgmm.params import Factors, GMMParams
 
@@ -70,7 +71,7 @@ def check_prior(prior: Prior, covariance_type: str, n_features: int) -> Prior:
     """The prior as float64 arrays of the shapes that the family wants; `UsageError` says what cannot be used."""
     family = get_family(covariance_type)
     shape = family.shape(1, n_features)[1 if family.per_component else 0 :]
-    found = Prior(**{name: np.asarray(getattr(prior, name), np.float64) for name in Prior.__dataclass_fields__})
+    found = Prior(**{name: _numbers(prior, name) for name in Prior.__dataclass_fields__})
     for name, wanted in (
         ("mean", (n_features,)),
         ("scale", shape),
@@ -90,6 +91,8 @@ def check_prior(prior: Prior, covariance_type: str, n_features: int) -> Prior:
         raise UsageError(
             "E151", f"prior.concentration is {found.concentration:g}", "give 1, which says nothing, or more"
         )
+    if family.correlated and not is_symmetric(np.asarray(found.scale)):
+        raise UsageError("E151", "prior.scale is not symmetric", "give a covariance matrix")
     lowest = np.linalg.eigvalsh(found.scale)[0] if family.correlated else np.min(found.scale)
     if not lowest > 0:
         raise UsageError(
@@ -98,6 +101,13 @@ def check_prior(prior: Prior, covariance_type: str, n_features: int) -> Prior:
             "give a covariance matrix, or variances above 0",
         )
     return found
+
+
+def _numbers(prior: Prior, name: str) -> np.ndarray:
+    try:
+        return as_float_array(getattr(prior, name), f"prior.{name}").astype(np.float64)
+    except DataError as error:
+        raise UsageError("E151", error.found, error.help) from None
 
 
 def rescale_prior(prior: Prior, offset: Any, scale: float) -> Prior:

@@ -80,14 +80,14 @@ def collect(
         # Rows that count for nothing need not be finite, and 0 times infinity is not nothing.
         view = how.view(prepared, jnp.where(w[:, None] > 0, rows, 0.0))
         joint, common = how.joint(prepared, view)
-        log_sum, terms, total, peak = normalise(joint)
+        found = normalise(joint)
         # One division a row instead of one a component.
-        resp = terms * (w / total)[None, :]
+        resp = found.terms * (w / found.total)[None, :]
         sums = how.sums(prepared, view, resp, w)
         return sums, {
             # As products: faster than sums, and rows of weight 0 are finite here.
-            "log_likelihood": jnp.dot(log_sum + common, w, precision=PRECISION),
-            "classification_log_likelihood": jnp.dot(peak + common, w, precision=PRECISION),
+            "log_likelihood": jnp.dot(found.log_sum + common, w, precision=PRECISION),
+            "classification_log_likelihood": jnp.dot(found.peak + common, w, precision=PRECISION),
             "weight_sum": jnp.sum(w),
         }
 

@@ -29,6 +29,7 @@ from jaxgmm._status import UsageError, marked
 from jaxgmm.cli import app, fitting, info, pictures, surroundings
 from jaxgmm.cli.output import Console
 from jaxgmm.data import make_mixture, read_table, sources
+from jaxgmm.data.batches import Indexed
 from jaxgmm.scale import checkpoint, processes, stream
 from tests.helpers import D, K, N, rewrite
 
@@ -211,6 +212,7 @@ SCENES: dict[str, tuple[str, str, Callable[[pytest.MonkeyPatch], None]]] = {
         "another process",
         lambda patch: no_cluster(patch, RuntimeError("deadline exceeded")),
     ),
+    "E906": ("doctor", "'cuda'", lambda patch: no_device(patch)),
     "W101": ("errors", "points.npy", lambda patch: cache_in_a_file(patch)),
     "W310": (FIT + "--seed 0 --checkpoint room --checkpoint-every 0", "No space", lambda patch: full_room(patch)),
     "W311": ("doctor", "NVIDIA", lambda patch: patch.setattr(surroundings, "has_gpu", lambda: True)),
@@ -255,6 +257,13 @@ def no_cluster(patch, error):
     patch.setattr(processes.jax.distributed, "initialize", initialize)
 
 
+def no_device(patch):
+    def devices():
+        raise RuntimeError("Unable to initialize backend 'cuda'")
+
+    patch.setattr(processes.jax, "devices", devices)
+
+
 def full_room(patch):
     def replacing(path):
         raise jaxgmm.DataError("E440", f"{path} cannot be written (No space left on device)", "free some space")
@@ -295,7 +304,7 @@ CALLS: dict[str, tuple[Callable[[], object], str]] = {
     "E151": (lambda: fit(X, 2, key=0, prior="weak"), "weak"),
     "E153": (lambda: jaxgmm.fit_gradient(X, 2, key=0, penalty=lambda params: params.means), f"(2, {D})"),
     "E154": (lambda: jaxgmm.fit_gradient(X, 2, key=0, optimizer=Broken()), "division by zero"),
-    "E155": (lambda: fit([X], K, key=0, sample_weight=np.ones(N)), "source"),
+    "E155": (lambda: fit(Indexed(X, weight=np.ones(N)), K, key=0, sample_weight=np.ones(N)), "weights already"),
     "E156": (lambda: fit(X, K, key=0, n_restarts=50, max_iter=10**6, history="params"), "1000001 iterations"),
     "E201": (lambda: fit([["a"]], 1), "'a'"),
     "E202": (lambda: fit(X + 1j, K, key=0), "x is complex"),

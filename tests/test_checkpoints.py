@@ -219,6 +219,33 @@ def test_nothing_goes_on_from_two_damaged_ones(small, broken_off):
     assert str(broken_off) in refused("E434", lambda: fit(small.x, K, **OPTIONS, checkpoint=broken_off, resume="auto"))
 
 
+def alter(path, change):
+    """A checkpoint as a whole archive, of which something is changed."""
+    with np.load(path) as archive:
+        arrays = dict(archive)
+    header = json.loads(arrays["header"].tobytes())
+    change(header, arrays)
+    np.savez(path, **arrays | {"header": np.frombuffer(json.dumps(header).encode(), np.uint8)})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda header, arrays: header.pop("facts"),
+        lambda header, arrays: header.pop("course"),
+        lambda header, arrays: header.update(facts=[]),
+        lambda header, arrays: arrays.pop("state0"),
+        lambda header, arrays: arrays.pop("history"),
+        lambda header, arrays: arrays.update(state1=arrays["state1"][:, :1]),
+        lambda header, arrays: arrays.update(used=arrays["used"][:0]),
+    ],
+)
+def test_a_whole_archive_that_lacks_something_counts_as_damaged(small, broken_off, change):
+    for path in broken_off.iterdir():
+        alter(path, change)
+    assert str(broken_off) in refused("E434", lambda: fit(small.x, K, **OPTIONS, checkpoint=broken_off, resume="auto"))
+
+
 def test_a_full_disk_leaves_the_last_checkpoint_whole(small, broken_off, monkeypatch, caplog):
     before = {path.name: path.read_bytes() for path in broken_off.iterdir()}
 
@@ -232,12 +259,15 @@ def test_a_full_disk_leaves_the_last_checkpoint_whole(small, broken_off, monkeyp
     assert {path.name: path.read_bytes() for path in broken_off.iterdir()} == before
 
 
-def test_a_place_that_cannot_be_one_is_refused(small, tmp_path):
+def test_a_place_that_cannot_be_one_is_refused(small, tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     assert "file" in refused("E440", lambda: fit(small.x, K, **OPTIONS, checkpoint=tmp_path / "file"))
     refused("E109", lambda: fit(small.x, K, **OPTIONS, checkpoint=tmp_path, resume="always"))
     refused("E108", lambda: fit(small.x, K, **OPTIONS, checkpoint=tmp_path, checkpoint_every="5"))
     refused("E108", lambda: fit(small.x, K, **OPTIONS, checkpoint=5))
+    monkeypatch.chdir(tmp_path)
+    assert "''" in refused("E108", lambda: fit(small.x, K, **OPTIONS, checkpoint=""))
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_checkpoints_hold_no_objects(broken_off):

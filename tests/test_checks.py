@@ -188,7 +188,7 @@ WORDS_REFUSED = {
     "tol not finite": (lambda x: fit(x, tol=np.nan), "tol must be finite"),
     "tol beyond every float": (lambda x: fit(x, tol=10**400), "tol must be finite and at least 0, got 1000"),
     "reg_covar below zero": (lambda x: fit(x, reg_covar=-1.0), "reg_covar must be finite and at least 0"),
-    "max_iter below zero": (lambda x: fit(x, max_iter=-1), "max_iter must be finite and at least 0"),
+    "max_iter below zero": (lambda x: fit(x, max_iter=-1), "at least 0, got -1; for example max_iter=1000"),
     "a fractional max_iter": (lambda x: fit(x, max_iter=2.5), "max_iter must be a whole number"),
     "no samples": (lambda x: jaxgmm.sample(PARAMS, 0, 0), "n_samples must be at least 1"),
     "another K than the start's": (lambda x: fit(x, 4), "init has 3 components"),

@@ -8,10 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
 import jaxgmm
+from jaxgmm import _provenance
 from jaxgmm.cli import commands, inputs, options, parser
 from jaxgmm.data import GENERATORS, Table, make_blobs
 from jaxgmm.io import load
@@ -58,6 +60,25 @@ def test_doctor_finds_this_installation_sound(shell):
     assert found["self_check"]["ok"]
     assert found["versions"]["numpy"] == np.__version__
     assert found["device"]["count"] >= 1
+
+
+def test_doctor_says_what_to_do_where_there_is_no_device(shell, monkeypatch):
+    def devices():
+        raise AssertionError
+
+    monkeypatch.setattr(jax, "devices", devices)
+    out, err = shell("doctor", "--json", code=1)
+    found = one_object(out)
+    assert (found["code"], found["exit_code"]) == ("E906", 1)
+    assert "device        none" in err
+    assert "Traceback" not in err
+    error = _provenance._no_device("cuda,cpu", "")
+    assert "JAX_PLATFORMS is 'cuda,cpu'" in error.found
+    assert "unset JAX_PLATFORMS" in error.help
+    assert "jax[cuda13]" in error.help
+    error = _provenance._no_device("tpu", "No libtpu.so (set JAX_PLATFORMS='' to choose)")
+    assert error.found.endswith("(No libtpu.so)")
+    assert "cuda" not in error.help
 
 
 def test_quiet_leaves_only_the_file(shell):

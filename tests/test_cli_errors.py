@@ -244,8 +244,11 @@ def test_a_bug_shows_where_it_happened(monkeypatch, capsys):
     )
 
 
-def test_running_out_of_memory_is_no_bug(monkeypatch, capsys):
-    fail_with(MemoryError(), monkeypatch)
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("INTERNAL: Out of memory allocating 12000000772 bytes.")], ids=["host", "XLA"]
+)
+def test_running_out_of_memory_is_no_bug(error, monkeypatch, capsys):
+    fail_with(error, monkeypatch)
     assert main(["doctor"]) == 1
     assert messages(capsys.readouterr().err)[0].startswith(
         "jaxgmm: error[E902]: out of memory help: use fewer restarts"

@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 
 from jaxgmm.__main__ import main
-from jaxgmm._status import DataError
 from jaxgmm.data import read_table
 from jaxgmm.io import load, save
 from jaxgmm.model import Model
@@ -32,10 +31,6 @@ def model():
 @pytest.fixture
 def path(tmp_path, model):
     return save(tmp_path / "model.npz", model)
-
-
-def same(a: Model, b: Model) -> bool:
-    return a.digest == b.digest and (a.columns, a.meta) == (b.columns, b.meta)
 
 
 # --------------------------------------------------------------------------------------- prefixes and flipped bytes
@@ -68,21 +63,24 @@ def test_every_prefix_of_an_npz_file_is_refused(tmp_path):
             refusal(read_table, path)
 
 
-def test_two_thousand_flipped_bytes_are_seen_or_harmless(path, model):
+def test_two_thousand_flipped_bytes_are_seen(path):
     content, rng = path.read_bytes(), np.random.default_rng(7)
-    harmless = 0
     for place, change in zip(rng.integers(len(content), size=2000), rng.integers(1, 256, size=2000), strict=True):
         damaged = bytearray(content)
         damaged[place] ^= int(change)
         path.write_bytes(damaged)
-        try:
-            found = load(path)
-        except DataError:
-            continue
-        assert same(found, model), place
-        harmless += 1
-    # Time stamps and the like: most bytes of the archive's own bookkeeping matter to nobody.
-    assert harmless < 1000
+        refusal(load, path)
+
+
+def test_what_is_added_to_a_model_file_is_seen(path):
+    content = path.read_bytes()
+    path.write_bytes(content + b"\n")
+    refusal(load, path)
+    path.write_bytes(content)
+    load(path)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("more.npy", npy(np.ones(1)))
+    assert "not as it was written" in refusal(load, path)
 
 
 def test_many_flipped_bits_at_once_are_seen_too(path, model):
@@ -187,7 +185,7 @@ def test_headers_nobody_wrote(path, text, words):
 
 
 def test_a_newer_schema_is_refused_whatever_else_it_holds(path):
-    header = header_of(path) | {"schema": 3, "jaxgmm": "3.0"}
+    header = header_of(path) | {"schema": 99, "jaxgmm": "3.0"}
     rewrite(path, header=npy(np.frombuffer(json.dumps(header).encode(), np.uint8)), weights=b"something new")
     assert "it needs jaxgmm 3.0 or newer" in refusal(load, path)
 

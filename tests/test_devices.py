@@ -1,18 +1,20 @@
 """Several devices in one process: each takes a share of the rows, and the fit is that of one."""
 
 import json
-import os
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 
+from tests.children import surroundings
+
 # Seconds after which a run counts as hung.
 WATCHDOG = 240
 COUNTS = (1, 2, 4, 8)
 
-# One device does everything, each of the others a part: compiling for many devices takes most of the time.
+# One device does everything in memory, each of the others a part: compiling for many devices takes most of the time.
+# A name says what of one device the numbers are to agree with, up to the first comma.
 CHILD = """
 import json, sys
 import jax, numpy as np
@@ -22,7 +24,8 @@ x = np.load(sys.argv[1])
 n = len(jax.devices())
 found = {"devices": n}
 weight = np.arange(len(x)) % 3
-once = {"init": jaxgmm.params_from_means(x, x[:3]), "max_iter": 20}
+start = {"weights": np.ones(3) / 3, "means": x[:3], "covariances": np.stack([np.cov(x.T)] * 3)}
+once = {"init": jaxgmm.GMMParams(**start, covariance_type="full"), "max_iter": 20}
 often = {"key": 0, "n_restarts": 4, "max_iter": 20, "init": "random_from_data"}
 def note(name, how):
     result = jaxgmm.fit(x, 3, **how)
@@ -30,20 +33,21 @@ def note(name, how):
     ends = sorted(result.restart_log_likelihoods.tolist())
     found[name] = ends if len(ends) > 1 else [result.log_likelihood, *means, result.n_iter]
 note("held", once)
-note("batches", once | {"batch_size": 70})
+if n > 1:
+    note("held, batches", once | {"batch_size": 70})
 if n in (1, 4):
     note("weights", once | {"sample_weight": weight})
 if n in (1, 8):
     note("restarts", often)
+    # As many lanes as of restarts.
+    both = often | {"n_restarts": 2}
+    found["sweep"] = [jaxgmm.sweep(x, range(2, 4), criterion="silhouette", **both).best.log_likelihood]
 if n == 8:
     note("restarts, lanes shared", often | {"lane_devices": 2})
 if n in (1, 2):
     how = {"means_init": x[:3], "init_params": "random_from_data", "max_iter": 20, "tol": 0.0}
     estimator = jaxgmm.GaussianMixture(3, random_state=0, **how)
     found["estimator"] = [estimator.fit(x).lower_bound_, estimator.fit(x, sample_weight=weight + 1).lower_bound_]
-if n in (1, 4):
-    best = jaxgmm.sweep(x, range(2, 4), key=0, criterion="silhouette", max_iter=20, init="random_from_data").best
-    found["sweep"] = [best.log_likelihood]
 # As on accelerators: the devices add up among themselves.
 devices._POOLED = ()
 if n == 2:
@@ -60,10 +64,11 @@ def test_any_number_of_devices_agrees_and_none_hangs(small, tmp_path):
     children = {}
     for n in COUNTS:
         # With a pool of two threads, programs on several CPU devices could wait for each other for ever.
-        flags = {"XLA_FLAGS": f"--xla_force_host_platform_device_count={n}", "NPROC": "16", "JAX_PLATFORMS": "cpu"}
+        flag = f"--xla_force_host_platform_device_count={n}"
+        around = surroundings(flag, NPROC="16", JAX_PLATFORMS="cpu")
         command = [sys.executable, "-c", CHILD, str(tmp_path / "x.npy")]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        children[n] = subprocess.Popen(command, env=os.environ | flags, **pipes)
+        children[n] = subprocess.Popen(command, env=around, **pipes)
     found = {}
     try:
         for n, child in children.items():

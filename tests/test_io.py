@@ -253,22 +253,17 @@ def test_a_file_cut_short_anywhere_is_refused(path):
     }
     for cut in cuts:
         path.write_bytes(content[:cut])
-        text = refusal(load, path)
-        assert any(words in text for words in ("cut short", "is empty", "is no model file")), (cut, text)
+        text, known = refusal(load, path), ("cut short", "is empty", "is no model file", "is not as it was written")
+        assert any(words in text for words in known), (cut, text)
 
 
-def test_a_changed_byte_is_noticed_or_harmless(path, model):
+def test_a_changed_byte_is_noticed(path):
     content = path.read_bytes()
     for place in range(0, len(content), max(1, len(content) // 150)):
         damaged = bytearray(content)
         damaged[place] ^= 0x55
         path.write_bytes(damaged)
-        try:
-            loaded = load(path)
-        except DataError:
-            continue
-        assert_same_bytes(loaded, model.params)
-        assert loaded.meta == model.meta
+        refusal(load, path)
 
 
 def test_other_files_are_told_apart(tmp_path):
@@ -380,7 +375,19 @@ def _npy_header(shape) -> bytes:
     return handle.getvalue()
 
 
-def test_big_endian_and_fortran_arrays_are_read_as_numbers(path, model):
+def test_other_numbers_are_noticed_in_files_of_older_schemas(tmp_path, model, monkeypatch):
+    monkeypatch.setattr(io, "SCHEMA_VERSION", 2)
+    path = save(tmp_path / "model.npz", model)
+    rewrite(path, means=model.params.means)
+    load(path)
+    rewrite(path, means=model.params.means + 1e-3)
+    assert "not as it was written" in refusal(load, path)
+
+
+def test_big_endian_and_fortran_arrays_are_read_as_numbers(tmp_path, model, monkeypatch):
+    """From before the bytes of a file had a digest of their own."""
+    monkeypatch.setattr(io, "SCHEMA_VERSION", 2)
+    path = save(tmp_path / "model.npz", model)
     with np.load(path) as archive:
         covariances = np.asfortranarray(archive["covariances"]).astype(">f8")
     loaded = load(rewrite(path, covariances=covariances))

@@ -8,6 +8,8 @@ import pytest
 
 import jaxgmm
 from jaxgmm import functional
+from jaxgmm._pytree import replace
+from jaxgmm._status import DataError
 from jaxgmm.model import Model
 from tests.helpers import D, random_params, tolerance
 from tests.test_retrace import compilations
@@ -147,3 +149,39 @@ def test_memory_is_the_result_and_little_more(name, columns):
     grown, result = float(done.stdout) / 1024, 1e6 * columns * 8 / 2**20
     # One more copy of the rows would be 61 MiB, one of N x K 122 MiB.
     assert grown < result + 48, f"{grown:.0f} MiB for a result of {result:.0f} MiB"
+
+
+def test_what_is_no_mixture_is_refused():
+    """Parameters put together by hand, that `make_params` has never seen."""
+    good = random_params("full")
+    bad = [
+        replace(good, covariances=-good.covariances),
+        replace(good, means=np.full_like(good.means, np.nan)),
+        replace(good, weights=np.ones(len(good.weights) + 1)),
+        replace(good, covariances=good.covariances + np.triu(np.ones((D, D)), 1)),
+    ]
+    doors = [getattr(jaxgmm, name) for name in (*NAMES, "score", "e_step")]
+    for params, code in zip(bad, ("E243", "E241", "E240", "E243"), strict=True):
+        for door in doors:
+            with pytest.raises(DataError) as error:
+                door(params, X[:3])
+            assert error.value.code == code
+        with pytest.raises(DataError):
+            jaxgmm.sample(params, 0, 3)
+
+
+def test_a_covariance_may_be_as_symmetric_as_rounding_leaves_it():
+    good = random_params("tied", dtype=np.float32)
+    nearly = good.covariances * (1 + 1e-6 * np.triu(np.ones((D, D)), 1))
+    made = jaxgmm.make_params(good.weights, good.means, nearly, "tied")
+    assert np.isfinite(jaxgmm.log_prob(made, X[:3])).all()
+    with pytest.raises(DataError, match="not symmetric"):
+        jaxgmm.make_params(good.weights, good.means, good.covariances * (1 + np.triu(np.ones((D, D)), 1)), "tied")
+
+
+@pytest.mark.parametrize("distance", [1e6, 1e8, 1e160])
+def test_log_responsibilities_of_far_rows_keep_their_digits(distance):
+    """Two components alike: ½ each, however large the log-density is that both share."""
+    params = jaxgmm.make_params([0.5, 0.5], np.zeros((2, D)), np.ones((2, D)), "diag")
+    found = jaxgmm.log_responsibilities(params, np.full((1, D), distance))
+    np.testing.assert_allclose(found, np.log(0.5), rtol=tolerance(np.float64, 2))

@@ -2,6 +2,7 @@
 
 import itertools
 import pickle
+from functools import partial
 
 import jax
 import numpy as np
@@ -109,6 +110,16 @@ def test_a_stream_that_comes_only_once():
     assert len(fit_stepwise(itertools.islice(iter(parts), 3), 3, key=0).scores) == 3
 
 
+def test_empty_arrays_are_passed_over(small):
+    x = small.x
+    plain, gaps = (
+        fit_stepwise(iter(arrays), K, init=start("full"), step_size=np.float32(0.5))
+        for arrays in ([x, x], [x[:0], x, x[:0], x])
+    )
+    np.testing.assert_array_equal(plain.params.means, gaps.params.means)
+    assert (gaps.n_steps, gaps.n_samples) == (2, 2 * N)
+
+
 def test_scale_and_offset_change_nothing():
     x = mixture(4000)
     plain = fit_stepwise(x, 3, key=0, batch_size=500)
@@ -136,8 +147,10 @@ def test_what_cannot_be_used(small):
         with pytest.raises((DataError, FitError, UsageError)) as error:
             call()
         assert error.value.code == code
+        return error.value.found
 
     refused("E208", lambda: fit_stepwise(iter([]), K, key=0))
+    refused("E208", lambda: fit_stepwise(iter([small.x[:0]]), K, key=0))
     refused("E203", lambda: fit_stepwise(iter([small.x, small.x * np.nan]), K, key=0))
     refused("E251", lambda: fit_stepwise(iter([small.x, small.x[:, :2]]), K, key=0))
     refused("E207", lambda: fit_stepwise(iter([small.x[0]]), K, key=0))
@@ -145,7 +158,12 @@ def test_what_cannot_be_used(small):
     refused("E211", lambda: fit_stepwise(iter([small.x[:1], small.x]), K, key=0))
     refused("E143", lambda: fit_stepwise(small.x, 2, init=start("full")))
     refused("E143", lambda: fit_stepwise(small.x, K, init=start("full"), covariance_type="diag"))
-    refused("E108", lambda: fit_stepwise(small.x, K, key=0, step_size="slow"))
+    for step_size in ("slow", True, 0, float("nan"), 1.5):
+        refused("E108", lambda step_size=step_size: fit_stepwise(small.x, K, key=0, step_size=step_size))
+    for wrong in (float("nan"), float("inf"), -0.1, None, "0.1x"):
+        steps = [0.5, 0.5, wrong, 0.5].__getitem__
+        call = partial(fit_stepwise, small.x, K, key=0, batch_size=50, step_size=lambda t, steps=steps: steps(t - 1))
+        assert "step 3" in refused("E108", call)
     # Found after the last batch, too.
     pair = make_params([0.5, 0.5], [[0.0] * D, [50.0] * D], np.tile(np.eye(D), (2, 1, 1)))
     flat = np.r_[np.zeros((50, D)), small.x[:50] * 3.0 + 50.0]

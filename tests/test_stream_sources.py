@@ -1,16 +1,19 @@
 """Where streamed rows come from: every kind of source, what is refused, and what a survey finds."""
 
+import os
 import threading
+from functools import partial
 
 import numpy as np
 import pytest
 
-from jaxgmm import DataError, fit, scan_table
+from jaxgmm import DataError, UsageError, _files, fit, scan_table
 from jaxgmm._ahead import ahead
 from jaxgmm._checks import precision_context
-from jaxgmm.data import survey as surveys
+from jaxgmm.data import decoded, survey as surveys
 from jaxgmm.data.batches import Indexed, Iterated, Joined, batches
 from jaxgmm.data.rows import prepare_rows
+from jaxgmm.data.scan import refuse_own_output
 from jaxgmm.data.survey import survey
 from jaxgmm.scale import choose, stream as streams
 from tests.helpers import D, K, N, start
@@ -98,6 +101,90 @@ def test_what_was_decoded_is_kept_once(small, tmp_path, monkeypatch):
     assert type(make_source("parquet", small.x, tmp_path)).__name__ == "Decoded"
 
 
+def write_text(path, x, names=""):
+    np.savetxt(path, x, "%.17g", ",", header=names, comments="")
+
+
+def test_what_is_opened_again_is_not_changed_for_those_who_read_it(small, tmp_path, monkeypatch):
+    monkeypatch.setenv("JAXGMM_CACHE_DIR", str(tmp_path / "cache"))
+    write_text(tmp_path / "x.csv", small.x)
+    scan_table(tmp_path / "x.csv")
+    (kept,) = (tmp_path / "cache" / "tables").iterdir()
+    os.utime(kept, (1e9, 1e9))
+    reader = scan_table(tmp_path / "x.csv")
+    before = kept.stat()
+    # A use is noted, so that the file is not removed as unused.
+    assert (before.st_mtime, before.st_atime > 1e9) == (1e9, True)
+    scan_table(tmp_path / "x.csv")
+    np.testing.assert_array_equal(rows_of(reader, 64), small.x)
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_the_first_of_two_who_decode_at_once_is_not_replaced(small, tmp_path, monkeypatch, links):
+    monkeypatch.setenv("JAXGMM_CACHE_DIR", str(tmp_path / "cache"))
+    write_text(tmp_path / "x.csv", small.x)
+    write, readers = decoded.write_npy, []
+
+    def while_another_does(path, table):
+        if not readers:
+            readers.append(None)
+            readers[0] = scan_table(tmp_path / "x.csv")
+        return write(path, table)
+
+    def link(*_, **__):
+        raise OSError(1, "Operation not permitted")
+
+    monkeypatch.setattr(decoded, "write_npy", while_another_does)
+    if not links:
+        monkeypatch.setattr(os, "link", link)
+        monkeypatch.setattr(_files, "_open", partial(open, mode="x+b"))
+    readers.append(scan_table(tmp_path / "x.csv"))
+    for reader in readers:
+        np.testing.assert_array_equal(rows_of(reader, 64), small.x)
+    assert len(list((tmp_path / "cache" / "tables").iterdir())) == 1
+
+
+def test_a_file_that_changes_while_it_is_decoded_is_noticed(small, tmp_path, monkeypatch):
+    monkeypatch.setenv("JAXGMM_CACHE_DIR", str(tmp_path / "cache"))
+    path, write = tmp_path / "x.csv", decoded.write_npy
+    write_text(path, small.x)
+
+    def growing(target, table):
+        write(target, table)
+        write_text(path, np.r_[small.x, small.x])
+
+    monkeypatch.setattr(decoded, "write_npy", growing)
+    assert "x.csv" in refused("E252", lambda: scan_table(path))
+    assert not list((tmp_path / "cache" / "tables").iterdir())
+
+
+def test_files_without_names_go_with_those_that_have_some(small, tmp_path, monkeypatch):
+    monkeypatch.setenv("JAXGMM_CACHE_DIR", str(tmp_path / "cache"))
+    np.save(tmp_path / "a.npy", small.x[:50])
+    write_text(tmp_path / "b.csv", small.x[50:90], "p,q,r")
+    write_text(tmp_path / "c.csv", small.x[90:])
+    for cache in (True, False):
+        found = scan_table(tmp_path, columns=[2, 0], cache=cache)
+        assert found.columns == ("r", "p")
+        np.testing.assert_array_equal(rows_of(found, 64), small.x[:, [2, 0]])
+    # Names that are there are compared, also those that look like numbers.
+    write_text(tmp_path / "c.csv", small.x[90:], "x0,x1,x2")
+    assert "c.csv" in refused("E251", lambda: scan_table(tmp_path))
+    np.save(tmp_path / "a.npy", small.x[:, :2])
+    assert "2 columns" in refused("E251", lambda: scan_table([tmp_path / "a.npy", tmp_path / "b.csv"]))
+
+
+def test_a_list_may_name_patterns_and_folders(small, tmp_path, monkeypatch):
+    monkeypatch.setenv("JAXGMM_CACHE_DIR", str(tmp_path / "cache"))
+    for name, part in zip(("f", "g"), (small.x[:90], small.x[90:]), strict=True):
+        (tmp_path / name).mkdir()
+        for i, rows in enumerate(np.array_split(part, 2)):
+            np.save(tmp_path / name / f"{i}.npy", rows)
+    found = scan_table([str(tmp_path / "f" / "*.npy"), tmp_path / "g"])
+    np.testing.assert_array_equal(rows_of(found, 64), small.x)
+    assert scan_table([str(tmp_path / "f" / "1*")]).n_samples == 45
+
+
 def test_columns_and_weights_are_chosen_by_name(small, tmp_path, monkeypatch):
     pyarrow = pytest.importorskip("pyarrow")
     monkeypatch.setenv("JAXGMM_CACHE_DIR", str(tmp_path / "cache"))
@@ -178,7 +265,7 @@ def test_a_survey_finds_what_rows_in_memory_have(small, offset, monkeypatch):
     found = survey(Indexed(x, weight=weight))
     with precision_context(np.dtype(np.float64)):
         rows = prepare_rows(x, weight)
-        covariance = rows.covariance()
+        covariance = rows.covariance
     ulp = np.finfo(float).eps
     np.testing.assert_allclose(found.mean, rows.offset, rtol=4 * ulp)
     np.testing.assert_allclose(found.covariance, covariance * rows.scale**2, rtol=1e-13, atol=1e-13)
@@ -197,6 +284,26 @@ def test_a_survey_is_the_same_however_the_rows_come(small, monkeypatch):
     assert len(one.sample) == 40
     assert one.sample_weight.sum() == pytest.approx(N)
     assert not np.array_equal(one.sample, survey(Indexed(small.x), 6).sample)
+
+
+def test_a_digest_tells_rows_in_another_order_apart():
+    """Also those that are in no sample, and numbers with few bits."""
+    rng = np.random.default_rng(0)
+    for x in (rng.normal(size=(70_000, 2)), rng.integers(0, 3, (70_000, 2)).astype(np.float32)):
+        first = survey(Indexed(x))
+        unsampled = np.flatnonzero(~np.isin(x[:, 0], first.sample[:, 0])) if len(np.unique(x)) > 3 else np.arange(9)
+        i = unsampled[0]
+        j = next(j for j in unsampled if x[j, 0] != x[i, 0])
+        rows = np.arange(len(x))
+        rows[[i, j]] = j, i
+        for changed in (x[rows], np.c_[x[rows, 0], x[:, 1]]):
+            assert survey(Indexed(changed)).checksum != first.checksum
+    turned = x[::-1, ::-1]
+    assert len({survey(Indexed(rows)).checksum for rows in (x, turned, x[::-1], x[:, ::-1])}) == 4
+    weight = rng.permutation([1.0, 2.0] * 35_000)
+    assert survey(Indexed(x, weight=weight)).checksum != survey(Indexed(x, weight=weight[::-1])).checksum
+    cut = survey(Iterated([x[:1], x[1:60_001], x[60_001:]]))
+    assert cut.checksum == survey(Indexed(x)).checksum
 
 
 def test_a_constant_column_has_no_variance(monkeypatch):
@@ -296,7 +403,7 @@ def test_once_only_rows_and_missing_files_are_refused(small, tmp_path):
     assert "*.npy" in refused("E401", lambda: scan_table(tmp_path / "*.npy"))
     assert str(tmp_path) in refused("E402", lambda: scan_table(tmp_path))
     refused("E140", lambda: scan_table([]))
-    refused("E155", lambda: fit([small.x], K, key=0, sample_weight=np.ones(N)))
+    refused("E155", lambda: fit(Indexed(small.x, weight=np.ones(N)), K, key=0, sample_weight=np.ones(N)))
     refused("E108", lambda: fit(small.x, K, key=0, batch_size=0))
 
 
@@ -374,3 +481,11 @@ def test_pyarrow_is_asked_for_by_name(tmp_path, monkeypatch):
 
 
 # What is chosen, and what is kept
+
+
+def test_what_a_pattern_does_not_match_may_be_written(tmp_path):
+    np.save(tmp_path / "x.npy", np.ones((3, 2)))
+    refuse_own_output(str(tmp_path / "*.npy"), str(tmp_path / "out" / "labels.npy"))
+    for pattern, output in (("*.npy", "labels.npy"), ("**/*.npy", "out/labels.npy")):
+        with pytest.raises(UsageError, match="E121"):
+            refuse_own_output(str(tmp_path / pattern), str(tmp_path / output))

@@ -7,8 +7,10 @@ import pytest
 
 import jaxgmm
 from jaxgmm import _progress
-from jaxgmm.cli import progress
+from jaxgmm._interrupt import Wish
+from jaxgmm.cli import fitting, progress, writing
 from jaxgmm.cli.output import Console
+from jaxgmm.data import read_table
 from tests.helpers import N
 
 FIT = ["-n", "3", "--seed", "0", "--n-restarts", "2", "--max-iter", "20"]
@@ -75,7 +77,8 @@ def test_a_sweep_and_a_fit_from_a_model_stream(files, shell):
 
 
 @pytest.mark.parametrize("ending", ["npy", "csv", "tsv", "parquet"])
-def test_predictions_stream_to_the_same_bytes(files, shell, ending):
+def test_predictions_stream_to_the_same_bytes(files, shell, ending, monkeypatch):
+    monkeypatch.setattr(writing, "_CHUNK_ROWS", 60)
     shell("fit", "x.npy", *FIT, "-o", "m.npz")
     for words in ([], ["--proba"], ["--uncertainty"]):
         shell("predict", "m.npz", "x.npy", *words, "-o", f"a.{ending}", "--force")
@@ -83,11 +86,9 @@ def test_predictions_stream_to_the_same_bytes(files, shell, ending):
         if ending == "parquet":
             from pyarrow import parquet
 
-            one, other = (parquet.read_table(f"{name}.parquet").to_pydict() for name in "ab")
-            assert one == other
-            assert len(one["label"]) == N
-        else:
-            assert (files / f"a.{ending}").read_bytes() == (files / f"b.{ending}").read_bytes()
+            groups = parquet.ParquetFile("a.parquet").metadata
+            assert [groups.row_group(i).num_rows for i in range(4)] == [60, 60, 60, N - 180]
+        assert (files / f"a.{ending}").read_bytes() == (files / f"b.{ending}").read_bytes()
 
 
 def test_scores_stream(files, shell):
@@ -158,3 +159,55 @@ def test_bars_and_lines_tell_how_far_it_is(capsys, monkeypatch):
     assert "change 1.0e-02, 1 lane left" in err
     with progress.shown(Console(quiet=True)):
         assert _progress.listener() is _progress._nobody
+
+
+def test_a_run_goes_on_with_the_seed_it_began_with(files, shell):
+    """The commands of the README, which name no seed."""
+    for words in (["fit", "x.npy", "-n", 2], ["sweep", "x.npy", "--candidates", "1-2"]):
+        words = [*words, "--init", "random_from_data", "--max-iter", 2, "--n-restarts", 1, "--resume", "auto"]
+        words += ["--checkpoint", f"kept-{words[0]}", "-o", f"{words[0]}.npz", "--force"]
+        _, err = shell(*words)
+        assert "drawn" in err
+        first = jaxgmm.load(f"{words[0]}.npz")
+        _, err = shell(*words)
+        assert f"seed {first.meta['seed']}, that of the run in kept-{words[0]}" in err
+        assert jaxgmm.load(f"{words[0]}.npz").digest == first.digest
+    # Another seed that is given is another run.
+    _, err = shell(*words, "--seed", (first.meta["seed"] + 1) % 2**32, code=3)
+    assert "error[E435]" in err
+    # What cannot be read says so itself.
+    for path in (files / "kept-sweep").iterdir():
+        path.write_bytes(path.read_bytes()[:-100])
+    _, err = shell(*words, code=3)
+    assert "error[E434]" in err
+
+
+def test_no_output_becomes_part_of_the_data(files, small, shell):
+    shell("fit", "x.npy", *FIT, "-o", "m.npz")
+    (files / "parts").mkdir()
+    for i, part in enumerate(np.array_split(small.x, 3)):
+        np.save(files / "parts" / f"p{i}.npy", part)
+    before = {path.name: path.read_bytes() for path in (files / "parts").iterdir()}
+    for words in (
+        ["predict", "m.npz", "parts", "-o", "parts/p0.npy"],
+        ["predict", "m.npz", "parts", "-o", "parts/labels.csv"],
+        ["score", "m.npz", "parts/p[1-2].npy", "--per-row", "parts/p1.npy"],
+        ["score", "m.npz", "parts/p*.npy", "--per-row", "parts/p-of-rows.npy"],
+        ["fit", "parts/*", *FIT, "-o", "parts/m.npz"],
+        ["fit", "parts/*", *FIT, "-o", "m2.npz", "--plot", "parts/m.png"],
+    ):
+        _, err = shell(*words, "--force", code=2)
+        assert "error[E121]" in err, words
+    assert {path.name: path.read_bytes() for path in (files / "parts").iterdir()} == before
+    shell("predict", "m.npz", "parts", "-o", "labels.csv")
+    shell("score", "m.npz", "parts/p[1-2].npy", "--per-row", "parts/rows.npy")
+
+
+def test_an_interrupted_run_with_checkpoints_goes_on_from_them(files, shell, capsys):
+    shell("fit", "x.npy", *FIT, "-o", "m.npz")
+    for settings, cure in (({}, "--init-from m.npz"), ({"checkpoint": "kept"}, "--resume auto --force")):
+        console, wish = Console(), Wish()
+        wish.exit_code = 143
+        settings = settings | {"output": "m.npz", "data_path": "x.npy"}
+        fitting._about(jaxgmm.load("m.npz"), read_table("x.npy"), settings, console, wish)
+        assert cure in capsys.readouterr().err

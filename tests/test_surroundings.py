@@ -24,7 +24,10 @@ def test_launchers_are_known_by_their_variables(environment, launcher, n_process
 def test_proxies_and_a_gpu_without_its_plugin_are_complained_of(monkeypatch):
     monkeypatch.setattr(surroundings, "has_gpu", lambda: False)
     assert surroundings.complaints("cpu", {}) == []
-    assert surroundings.complaints("cpu", {"https_proxy": "http://p", "no_proxy": "localhost"}) == []
+    for spared in ("localhost", "*", "127.0.0.1,node1", "node1, LOCALHOST", "::1"):
+        for name in ("no_proxy", "NO_PROXY"):
+            assert surroundings.complaints("cpu", {"https_proxy": "http://p", name: spared}) == []
+    assert surroundings.complaints("cpu", {"https_proxy": "http://p", "no_proxy": "node1"})
     ((found, cure),) = surroundings.complaints("cpu", {"HTTPS_PROXY": "http://p"})
     assert "https_proxy" in found
     assert "no_proxy" in cure

@@ -217,9 +217,27 @@ def _shown_notes(console: Console) -> Iterator[None]:
 
 
 def _unexpected(error: Exception, console: Console) -> int:
-    if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
+    # The device's own words; on a CPU they come under another heading.
+    exhausted = any(words in str(error) for words in ("RESOURCE_EXHAUSTED", "Out of memory"))
+    if isinstance(error, MemoryError) or exhausted:
         cure = "use fewer restarts, --dtype float32, or a part of the rows"
         return console.error("E902", "out of memory", cure, FAILED)
+    missing = _missing_device()
+    if missing is not None:
+        return console.error(missing.code, missing.found, missing.help, FAILED)
     output.say(traceback.format_exc(), end="")
     cure = "please report it with the lines above in the project's issue tracker"
     return console.error("E901", f"a bug: {type(error).__name__}: {error}", cure, FAILED)
+
+
+def _missing_device() -> JaxgmmError | None:
+    """Why there is nothing to compute on, which every command that computes meets in its own way."""
+    if "jax" not in sys.modules:
+        return None
+    from jaxgmm._provenance import device
+
+    try:
+        device()
+    except JaxgmmError as error:
+        return error
+    return None

@@ -204,8 +204,10 @@ def _about(model: Model, table: Table, settings: Settings, console: Console, wis
     path = settings["output"]
     about = {"source": table.source, "model": path, **report.summary_dict(model)}
     if wish.exit_code:
-        again = f"jaxgmm fit {settings['data_path'] or 'DATA'} --init-from {path} -o better.npz"
-        console.warn("W309", f"interrupted; the best so far is in {path}", f"go on from it with {again}")
+        again = f"from it with jaxgmm fit {settings['data_path'] or 'DATA'} --init-from {path} -o better.npz"
+        if settings.get("checkpoint"):
+            again = "with the same command and --resume auto --force"
+        console.warn("W309", f"interrupted; the best so far is in {path}", f"go on {again}")
         return about | {"exit_code": wish.exit_code}
     if table.labels is not None:
         about["comparison"] = compare(model.predict(table.x), table, console)

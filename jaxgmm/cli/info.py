@@ -5,12 +5,14 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import time
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
 from jaxgmm._memory import free_device_memory, free_memory
 from jaxgmm._provenance import device, versions
-from jaxgmm._status import FitError, Status
+from jaxgmm._status import FitError, JaxgmmError, Status
 from jaxgmm.cli import surroundings
 from jaxgmm.cli.output import Console
 from jaxgmm.cli.parser import Settings
@@ -27,19 +29,24 @@ _EXTRAS = {
 
 
 def doctor(settings: Settings, console: Console) -> None:
-    """Versions, devices, optional packages and an EM step whose answer is known. `FitError` if that answer is wrong."""
+    """Versions, devices, optional packages and an EM step whose answer is known. `FitError` if that answer is wrong.
+
+    `JaxgmmError` where there is no device to compute on, after all that can be said without one.
+    """
     import jax
 
-    found, where = versions(), device()
+    found = versions()
+    where, missing = _device()
     extras = {name: _version(name) for name in _EXTRAS}
     x64 = bool(jax.config.read("jax_enable_x64"))
     kept = os.environ.get("JAX_COMPILATION_CACHE_DIR")
     lines = [f"{name:<14}{version}" for name, version in found.items()]
-    lines.append(f"{'device':<14}{where['count']} x {where['kind']} ({where['platform']}), {os.cpu_count()} CPU cores")
-    free, cluster = _memory(), surroundings.cluster()
+    devices = f"{where['count']} x {where['kind']} ({where['platform']})" if where else "none"
+    lines.append(f"{'device':<14}{devices}, {os.cpu_count()} CPU cores")
+    free, cluster = _memory(where), surroundings.cluster()
     lines.append(f"{'memory':<14}" + ", ".join(f"{size / 1e9:.3g} GB free on the {on}" for on, size in free.items()))
     lines.append(f"{'cluster':<14}{cluster.text()}")
-    for found_out, cure in surroundings.complaints(where["platform"]):
+    for found_out, cure in surroundings.complaints(where.get("platform", "")):
         console.warn("W311", found_out, cure)
     lines += [
         f"{name:<14}{version or f'not installed: pip install {name}'} ({_EXTRAS[name]})"
@@ -47,6 +54,9 @@ def doctor(settings: Settings, console: Console) -> None:
     ]
     lines.append(f"{'64-bit switch':<14}{'on' if x64 else 'off'}; float64 data is computed in float64 either way")
     lines.append(f"{'programs':<14}{f'kept in {kept}' if kept else 'compiled anew by every command'}")
+    if missing is not None:
+        console.result("\n".join(lines))
+        raise missing
     started = time.perf_counter()
     errors = {dtype: _known_answer(dtype) for dtype in ("float32", "float64")}
     seconds = time.perf_counter() - started
@@ -75,12 +85,18 @@ def doctor(settings: Settings, console: Console) -> None:
     )
 
 
-def _memory() -> dict[str, int]:
-    """Free bytes of the machine, and of an accelerator."""
-    import jax
+def _device() -> tuple[dict[str, Any], JaxgmmError | None]:
+    """The devices; where there are none, nothing and why."""
+    try:
+        return device(), None
+    except JaxgmmError as error:
+        return {}, error
 
+
+def _memory(where: Mapping[str, Any]) -> dict[str, int]:
+    """Free bytes of the machine, and of an accelerator."""
     known = {"machine": free_memory()}
-    if jax.devices()[0].platform != "cpu":
+    if where.get("platform", "cpu") != "cpu":
         known["device"] = free_device_memory()
     return {on: size for on, size in known.items() if size is not None}
 

@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import secrets
+import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from jaxgmm import io
-from jaxgmm._ahead import ahead
 from jaxgmm._checks import check_data
 from jaxgmm._provenance import fingerprint, fingerprint_of_pieces
-from jaxgmm._status import DataError, UsageError
+from jaxgmm._status import UsageError
 from jaxgmm.cli.options import MAX_SEED
 from jaxgmm.cli.output import Console
 from jaxgmm.cli.parser import Settings
+from jaxgmm.cli.rules import OUTPUTS
 from jaxgmm.data import GENERATORS, Table, read_table, standardize
-from jaxgmm.data.batches import Batch, Rescaled, Source, batches, is_source
-from jaxgmm.data.scan import is_arrow, is_many, scan_table
-from jaxgmm.data.survey import check_finite, survey
+from jaxgmm.data.batches import Batch, Rescaled, Source, is_source
+from jaxgmm.data.scan import is_arrow, is_many, refuse_own_output, scan_table
+from jaxgmm.data.survey import survey
 from jaxgmm.model import Model
-from jaxgmm.scale.choose import in_memory, to_stream, too_large_file
+from jaxgmm.scale.choose import check_columns, in_memory, read_batches, to_stream, too_large_file
 from jaxgmm.scale.processes import group
-from jaxgmm.scale.stream import BATCH_BYTES
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -52,7 +56,24 @@ def start_seed(settings: Settings, console: Console) -> int | None:
     """The seed of a fit: a new one only where none is given and the start draws something."""
     if settings.get("init_from") or settings["init"] == "orthant":
         return settings["seed"]
+    kept = _kept_seed(settings)
+    if settings["seed"] is None and kept is not None:
+        console.note(f"seed {kept}, that of the run in {settings['checkpoint']}, which goes on")
+        return kept
     return seed_of(settings, console)
+
+
+def _kept_seed(settings: Settings) -> int | None:
+    """The seed of the run that is to go on: of the newest checkpoint that can be read; None where there is none."""
+    if settings.get("checkpoint") is None or settings["resume"] != "auto":
+        return None
+    # What is wrong with a checkpoint will be said when all of it is read.
+    damage = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error)
+    for path in sorted(Path(settings["checkpoint"]).glob("checkpoint-*.npz"), reverse=True):
+        with contextlib.suppress(*damage), open(path, "rb") as handle, np.load(handle, allow_pickle=False) as archive:
+            seed = json.loads(archive["header"].tobytes())["facts"]["key"]
+            return seed if isinstance(seed, int) else None
+    return None
 
 
 def seed_of(settings: Settings, console: Console) -> int:
@@ -85,12 +106,8 @@ def rows_for(model: Model, settings: Settings) -> Table:
         table = _by_name(model.columns, settings)
     if not is_source(table.x):
         check_data(table.x, name=table.source, n_features=model.n_features)
-    elif table.x.n_features != model.n_features:
-        raise DataError(
-            "E210",
-            f"{table.source} has {table.x.n_features} columns, but the model was fitted on {model.n_features}",
-            "give the same columns in the same order",
-        )
+    else:
+        check_columns(table.x, model.n_features)
     return table
 
 
@@ -99,12 +116,7 @@ def weighted_pieces(table: Table, settings: Settings) -> Iterator[Batch]:
     if not is_source(table.x):
         yield Batch(table.x, table.sample_weight)
         return
-    size = settings["batch_size"] or max(1, BATCH_BYTES // (table.x.n_features * table.x.dtype.itemsize))
-    done = 0
-    for batch in ahead(lambda: batches(table.x, size)):
-        check_finite(batch, table.x, done)
-        done += len(batch.x)
-        yield batch
+    yield from read_batches(table.x, settings["batch_size"])
 
 
 def pieces(table: Table, settings: Settings) -> Iterator[np.ndarray]:
@@ -173,6 +185,10 @@ def _generated(settings: Settings) -> Table:
 def _read(settings: Settings, columns: Any) -> Table:
     """A table in memory, or one whose rows are a source: where that is asked for, and what takes too much memory."""
     path, batch_size = settings["data_path"], settings.get("batch_size")
+    if path != "-" and is_many(path):
+        # A single file, and outputs that are named twice, are known before anything is read.
+        for output in filter(None, map(settings.get, OUTPUTS)):
+            refuse_own_output(path, output)
     asked = batch_size is not None or _asks_for_a_stream(settings)
     if path == "-":
         if asked:

@@ -20,6 +20,8 @@ _MISSING = {
     "group": ("which rows belong together?", "name their column with --group COLUMN"),
     "n_components": ("how many components?", "give -n K (or --n-components K), or choose with jaxgmm sweep"),
 }
+# Options that name a file to write.
+OUTPUTS = ("output", "labels_to", "per_row", "parameters_to", "plot", "animate")
 _TABLE_ENDINGS = (".npy", ".csv", ".tsv", ".parquet")
 _PICTURE_ENDINGS = (".png", ".svg", ".pdf")
 # (command, option) or option -> the endings of the files that it names, where they are no tables.
@@ -125,7 +127,7 @@ def _check_outputs(command: Command, settings: Settings) -> None:
     # A missing input is the first thing to say; reading it fails before anything is written.
     readable = all(os.path.exists(path) or os.path.exists(f"{path}.npz") for path in inputs)
     outputs: dict[str, str] = {}
-    for name in ("output", "labels_to", "per_row", "parameters_to", "plot", "animate"):
+    for name in OUTPUTS:
         path = settings.get(name)
         if path is None:
             continue

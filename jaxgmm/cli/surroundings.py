@@ -18,6 +18,8 @@ _LAUNCHERS = {
     "MPICH": ("PMI_SIZE", "PMI_RANK"),
 }
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy", "grpc_proxy")
+# In no_proxy, any of them says that somebody has thought of it.
+_OWN_NAMES = frozenset({"*", "localhost", "127.0.0.1", "::1", "127.0.0.0/8"})
 _GPU_FILES = ("/dev/nvidia0", "/proc/driver/nvidia/version")
 _CUDA_PLUGINS = ("jax_cuda13_plugin", "jax_cuda12_plugin")
 
@@ -53,8 +55,7 @@ def complaints(platform: str, environment: Mapping[str, str] = os.environ) -> li
     """What is likely to be in the way, each with a cure."""
     found = []
     named = [name for name in _PROXIES if environment.get(name) or environment.get(name.upper())]
-    shielded = "localhost" in environment.get("no_proxy", "") + environment.get("NO_PROXY", "")
-    if named and not shielded:
+    if named and not _shielded(environment):
         found.append(
             (
                 f"{named[0]} is set: several processes may hang when they look for each other through a proxy",
@@ -69,6 +70,12 @@ def complaints(platform: str, environment: Mapping[str, str] = os.environ) -> li
             )
         )
     return found
+
+
+def _shielded(environment: Mapping[str, str]) -> bool:
+    """Whether no proxy stands between the processes of this machine."""
+    spared = ",".join(environment.get(name, "") for name in ("no_proxy", "NO_PROXY"))
+    return not _OWN_NAMES.isdisjoint(name.strip().lower() for name in spared.split(","))
 
 
 def has_gpu() -> bool:

@@ -13,6 +13,7 @@ from jaxgmm._files import replacing
 from jaxgmm._status import UsageError
 from jaxgmm.cli.output import encodable, standard_output
 
+# Of a row group as well: it must not depend on how the rows come.
 _CHUNK_ROWS = 65536
 
 
@@ -72,11 +73,31 @@ def _write_parquet(handle: IO[bytes], names: Sequence[str], pieces: Iterable[Pie
     kinds = [(name, pa.from_numpy_dtype(column.dtype)) for name, column in zip(names, first.columns, strict=True)]
     schema, n_rows = pa.schema(kinds), 0
     with pq.ParquetWriter(handle, schema) as writer:
-        for piece in rest:
-            columns = [pa.array(np.ascontiguousarray(column)) for column in piece.columns]
-            writer.write_table(pa.table(columns, schema=schema))
-            n_rows += len(piece.columns[0])
+        for columns in _cut_alike(rest, _CHUNK_ROWS):
+            writer.write_table(pa.table([pa.array(column) for column in columns], schema=schema))
+            n_rows += len(columns[0])
     return n_rows
+
+
+def _cut_alike(pieces: Iterable[Piece], n_rows: int) -> Iterator[list[np.ndarray]]:
+    """The columns of all rows, so many rows at a time however the pieces are cut; the last ones are fewer."""
+    held: list[Sequence[np.ndarray]] = []
+    missing = n_rows
+    for columns, _ in pieces:
+        start, length = 0, len(columns[0])
+        while length - start >= missing:
+            held.append([column[start : start + missing] for column in columns])
+            yield _one_below_the_other(held)
+            held, start, missing = [], start + missing, n_rows
+        if start < length:
+            held.append([column[start:] for column in columns])
+            missing -= length - start
+    if held:
+        yield _one_below_the_other(held)
+
+
+def _one_below_the_other(parts: Iterable[Sequence[np.ndarray]]) -> list[np.ndarray]:
+    return [np.concatenate(columns) for columns in zip(*parts, strict=True)]
 
 
 def _peek(pieces: Iterable[Piece]) -> tuple[Piece, Iterator[Piece]]:

@@ -151,7 +151,7 @@ class Iterated:
                 raise DataError(
                     "E251",
                     f"{found}, the first rows {self.n_features} of {self.dtype}",
-                    "give all rows the same columns",
+                    "give all rows the same columns and one type",
                 )
             done += len(rows)
             for begin in range(0, len(rows), size):

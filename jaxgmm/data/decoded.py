@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import secrets
 import shutil
 import time
 from collections.abc import Iterator
@@ -95,7 +96,7 @@ def state_of(path: str, name: str) -> tuple[int, int]:
 def kept(path: str, table: Pieces, chosen: Any) -> str | None:
     """The ``.npy`` file that holds the table, written now if it is not there; None where nothing may be kept.
 
-    chosen: what makes the table another one than the whole file.
+    chosen: what makes the table another one than the whole file. `DataError` for a file that changes meanwhile.
     """
     folder = None
     with contextlib.suppress(OSError):
@@ -107,19 +108,37 @@ def kept(path: str, table: Pieces, chosen: Any) -> str | None:
     target = Path(folder, hashlib.sha256(repr(told).encode()).hexdigest()[:32] + ".npy")
     if target.exists():
         with contextlib.suppress(OSError):
-            os.utime(target)
+            # The time of change is what others, who read it now, know it by.
+            os.utime(target, ns=(time.time_ns(), target.stat().st_mtime_ns))
         return str(target)
     _remove_unused(Path(folder))
     # Numbers take more room than text at most where that is very short, and than Parquet nearly always.
     if shutil.disk_usage(folder).free < 4 * found.st_size:
         return None
+    # Of a process that is killed, it is removed as unused one day.
+    own = target.with_name(f".{secrets.token_hex(8)}.npy")
     try:
-        write_npy(target, table)
+        write_npy(own, table)
+        if state_of(path, path) != (found.st_size, found.st_mtime_ns):
+            raise DataError("E252", f"{path} has changed while it was read", "fit again when it is complete")
+        _settle(own, target)
     except DataError as error:
         if error.code != "E440":
             raise
         return None
+    finally:
+        own.unlink(missing_ok=True)
     return str(target)
+
+
+def _settle(own: Path, target: Path) -> None:
+    """Name a complete file where there is none yet: one that came meanwhile is the same, and somebody reads it."""
+    try:
+        os.link(own, target)
+    except OSError:
+        # It is there, or the system has no such links.
+        if not target.exists():
+            os.replace(own, target)
 
 
 def write_npy(path: str | os.PathLike[str], table: Pieces) -> int:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import sys
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import jax
@@ -70,6 +71,7 @@ class Rows:
         """(D) which columns vary by more than rounding."""
         return vary(self.variances, self.resolution)
 
+    @cached_property
     def covariance(self) -> np.ndarray:
         """(D, D) weighted covariance of z in float64."""
         if self.known_covariance is not None:

@@ -6,7 +6,7 @@ import fnmatch
 import glob
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -48,12 +48,13 @@ def scan_table(
     decoded once, and kept as ``.npy`` in the cache directory, since EM reads its data tens of times. Columns of Parquet
     and Feather files are numbers, or fixed-size lists of numbers, each of which becomes a column for every place.
 
-    paths: a file; several; a folder, of which all tables are taken in the order of their names; or a pattern with ``*``
-    or ``?``. columns, drop, weight_column, header: see `read_table`; all files have the same columns. cache: whether
-    what had to be decoded is kept; otherwise every pass decodes it again.
+    paths: a file; a folder, of which all tables are taken in the order of their names; a pattern with ``*`` or ``?``;
+    or several of these. columns, drop, weight_column, header: see `read_table`; all files have the same columns, under
+    the same names where they name them. cache: whether what had to be decoded is kept; otherwise every pass decodes it
+    again.
 
-    Returns a source for `fit`, `sweep` and `map_rows`. Raises `DataError` for a file that is missing, damaged, or
-    unlike the others, and `UsageError` for a column that does not exist.
+    Returns a source for `fit`, `sweep`, `fit_stepwise`, `predict`, `score` and their like. Raises `DataError` for a
+    file that is missing, damaged, or unlike the others, and `UsageError` for a column that does not exist.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -68,8 +69,10 @@ def scan_table(
         _scan(path, columns=columns, drop=drop, weight_column=weight_column, header=header, cache=cache)
         for path in found
     ]
+    if len(parts) == 1:
+        return parts[0].source
     name = os.fspath(paths) if isinstance(paths, (str, os.PathLike)) else f"{len(found)} files"
-    return parts[0] if len(parts) == 1 else Joined(parts, str(name))
+    return Joined(_named_alike(parts), str(name))
 
 
 def refuse_own_output(paths: str, output: str) -> None:
@@ -80,15 +83,21 @@ def refuse_own_output(paths: str, output: str) -> None:
     if (
         os.path.realpath(output) in read
         or (beside and output.lower().endswith(SUFFIXES))
-        or (pattern and fnmatch.fnmatch(os.path.abspath(output), os.path.abspath(paths)))
+        or (pattern and _matches(os.path.abspath(output), os.path.abspath(paths)))
     ):
         raise UsageError("E121", f"{output} would be one of the files of {paths}", "write it somewhere else")
+
+
+def _matches(path: str, pattern: str) -> bool:
+    """As `glob` has it: only ``**`` stands for folders as well."""
+    deep = "**" in pattern or path.count(os.sep) == pattern.count(os.sep)
+    return deep and fnmatch.fnmatch(path, pattern)
 
 
 def _files(paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> list[str]:
     """The files meant, in their order."""
     if not isinstance(paths, (str, os.PathLike)):
-        found = [os.fspath(path) for path in paths]
+        found = [file for path in paths for file in _files(path)]
         if not found:
             raise UsageError("E140", "there are no files to read", "name at least one")
         return found
@@ -106,6 +115,25 @@ def _files(paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> 
     return [path]
 
 
+@dataclass(frozen=True)
+class _Part:
+    """A file as a source. named: whether its columns have names of their own, or are but numbered."""
+
+    source: Indexed | Decoded
+    named: bool
+
+
+def _named_alike(parts: Sequence[_Part]) -> list[Source]:
+    """The sources, those without names under the names of the first that has some."""
+    names = next((part.source.columns for part in parts if part.named), None)
+    return [
+        part.source
+        if part.named or names is None or part.source.n_features != len(names)
+        else replace(part.source, columns=names)
+        for part in parts
+    ]
+
+
 def _scan(
     path: str,
     *,
@@ -114,28 +142,27 @@ def _scan(
     weight_column: ColumnKey | None,
     header: bool | None,
     cache: bool,
-) -> Source:
+) -> _Part:
     """One file as a source."""
-    if is_arrow(path):
-        table: Any = arrow.open_file(path)
-        names = table.columns
-    else:
-        table = open_table(path, header)
-        names = table.columns if isinstance(table, text.Layout) else tuple(f"x{i}" for i in range(table.shape[1]))
+    table: Any = arrow.open_file(path) if is_arrow(path) else open_table(path, header)
+    # Above the first row of a text file there may be names, and if nothing is there, there are none.
+    named = bool(table.skip) if isinstance(table, text.Layout) else not isinstance(table, np.ndarray)
+    names = tuple(f"x{i}" for i in range(table.shape[1])) if isinstance(table, np.ndarray) else table.columns
     choice = choose_columns(names, columns, drop, weight_column, None, path)
     chosen = tuple(names[i] for i in choice.features)
     if isinstance(table, np.ndarray):
         every = choice.features == list(range(len(names)))
         rows = NpyFile.of(path, table) if isinstance(table, np.memmap) else table
-        return Indexed(rows, path, None if every else choice.features, choice.weight, chosen)
+        return _Part(Indexed(rows, path, None if every else choice.features, choice.weight, chosen), named)
     numbers = [*choice.features, *([] if choice.weight is None else [choice.weight])]
     decoded = table.pieces(numbers) if not isinstance(table, text.Layout) else text.Pieces(table, numbers)
     weight = None if choice.weight is None else len(choice.features)
     stored = kept(path, decoded, (chosen, numbers, header)) if cache else None
     if stored is None:
-        return Decoded(decoded, path, weight, chosen, state_of(path, path))
+        return _Part(Decoded(decoded, path, weight, chosen, state_of(path, path)), named)
     rows = NpyFile.of(path, np.load(stored, mmap_mode="r"), where=stored)
-    return Indexed(rows, path, None if weight is None else list(range(weight)), weight, chosen, decoded.place)
+    features = None if weight is None else list(range(weight))
+    return _Part(Indexed(rows, path, features, weight, chosen, decoded.place), named)
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -16,7 +17,9 @@ from jaxgmm.data.rows import CHUNK
 _BYTES = 1 << 24
 # Rows kept for starts.
 SAMPLE_ROWS = 1 << 16
-
+# Of the checksum: an odd factor, and what tells the numbers of rows from those of columns.
+_MIX = np.uint64(0xBF58476D1CE4E5B9)
+_ROWS, _COLUMNS = np.uint64(0x9E3779B97F4A7C15), np.uint64(0x94D049BB133111EB)
 
 Gather = Callable[[Sequence[np.ndarray]], list[list[np.ndarray]]]
 
@@ -28,7 +31,7 @@ class Survey:
     n_samples N, n_used rows of positive weight, weight_sum Σ v_n; mean (D) and covariance (D, D), both weighted; reach
     (D), the largest deviation from the mean of a row that counts, 0 for columns that do not vary. sample (M, D) rows in
     their order with weights (M): all rows if there are few, else drawn in proportion to their weights, weighing alike.
-    checksum: the sum of the bits of all numbers as whole numbers, modulo 2^64.
+    checksum: of the bits of all numbers and of their places, modulo 2^64.
     """
 
     n_samples: int
@@ -49,15 +52,38 @@ class Survey:
         return digest.hexdigest()[:16]
 
 
+def _scattered(words: np.ndarray) -> np.ndarray:
+    """Words of 64 bits, each of which has come to many places, one to one: a round of SplitMix64 (Steele et al. 2014).
+
+    A product modulo 2^64 alone carries no bit downward, and round numbers differ in the uppermost ones only.
+    """
+    words = words ^ (words >> np.uint64(32))
+    words *= _MIX
+    words ^= words >> np.uint64(29)
+    return words
+
+
+def _bits(array: np.ndarray) -> np.ndarray:
+    """The bits of floating-point numbers, scattered."""
+    whole = np.ascontiguousarray(array).view(np.dtype(f"u{array.dtype.itemsize}"))
+    return _scattered(whole.astype(np.uint64, copy=False))
+
+
+def _factors(numbers: np.ndarray, salt: np.uint64) -> np.ndarray:
+    """An odd factor for every row or column by its number, far from any law."""
+    return _scattered(_scattered(numbers.astype(np.uint64) + salt)) | np.uint64(1)
+
+
 class _Moments:
     """Weighted mean, less the first row, and scatter of the rows so far (Chan, Golub and LeVeque 1983).
 
     Differences from a row are exact where the rows are close to each other and far from 0.
     """
 
-    def __init__(self, n_features: int) -> None:
-        # heaviest: the largest weight, as it was given.
-        self.weight, self.checksum, self.heaviest = 0.0, np.uint64(0), 0.0
+    def __init__(self, n_features: int, first: int = 0) -> None:
+        # heaviest: the largest weight, as it was given. seen: the number of the next row among all.
+        self.weight, self.checksum, self.heaviest, self.seen = 0.0, np.uint64(0), 0.0, first
+        self.columns = _factors(np.arange(n_features + 1), _COLUMNS)
         self.mean = np.zeros(n_features)
         self.scatter = np.zeros((n_features, n_features))
         self.first: np.ndarray | None = None
@@ -86,10 +112,11 @@ class _Moments:
         self._merge(float(weight[0]), mean + (first - self.first), scatter)
 
     def add(self, x: np.ndarray, weight: np.ndarray) -> None:
-        for array in (x, weight):
-            # Whole numbers, so that the order of the sum changes nothing.
-            whole = np.ascontiguousarray(array).view(np.uint32)
-            self.checksum = self.checksum + np.sum(whole, dtype=np.uint64)
+        # A sum of whole numbers: it does not matter in what pieces, or processes, the rows come.
+        places = _factors(np.arange(self.seen, self.seen + len(x)), _ROWS)
+        words = _bits(x) @ self.columns[:-1] + _bits(weight) * self.columns[-1]
+        self.checksum = self.checksum + places @ words
+        self.seen += len(x)
         used = weight > 0
         if not used.all():
             x, weight = x[used], weight[used]
@@ -182,7 +209,7 @@ def survey(
     # Whole chunks, so that no bit depends on how the rows come.
     size = CHUNK * max(1, _BYTES // (CHUNK * source.n_features * source.dtype.itemsize))
     how = (source.n_features, source.dtype, seed)
-    moments, reservoir = _Moments(source.n_features), _Reservoir(SAMPLE_ROWS, *how, first)
+    moments, reservoir = _Moments(source.n_features, first), _Reservoir(SAMPLE_ROWS, *how, first)
     n_samples = n_used = 0
     for batch in batches(source, size):
         check_finite(batch, source, n_samples)
@@ -194,13 +221,15 @@ def survey(
             reservoir.add(rows, share)
         n_samples, n_used = n_samples + len(batch.x), n_used + int(np.count_nonzero(weight))
     if gather is not None:
-        counts = np.array([n_samples, n_used])
-        moments_of, kept_of, counts_of = (gather(a) for a in (moments.arrays(), reservoir.arrays(), [counts]))
-        moments, reservoir = _Moments(source.n_features), _Reservoir(SAMPLE_ROWS, *how)
-        for theirs, kept in zip(moments_of, kept_of, strict=True):
-            moments.join(theirs)
+        sent = [moments.arrays(), reservoir.arrays(), [np.array([n_samples, n_used])]]
+        moments, reservoir, n_samples, n_used = _Moments(source.n_features), _Reservoir(SAMPLE_ROWS, *how), 0, 0
+        # Together in one message.
+        for theirs in gather(list(itertools.chain(*sent))):
+            arrays = iter(theirs)
+            seen, kept, [counts] = (list(itertools.islice(arrays, len(part))) for part in sent)
+            moments.join(seen)
             reservoir.join(kept)
-        n_samples, n_used = (int(n) for n in np.sum([c[0] for c in counts_of], axis=0))
+            n_samples, n_used = n_samples + int(counts[0]), n_used + int(counts[1])
     if not n_samples:
         raise DataError("E208", f"{source.name} gives no rows", "give at least one")
     heaviest = moments.heaviest

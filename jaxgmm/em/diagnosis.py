@@ -129,6 +129,23 @@ def thin_components(params: GMMParams, rows: Rows, options: EMOptions, *, singul
     return _thin(params, rows, options, singular=singular).found
 
 
+def thin_where_rows_vary(params: GMMParams, rows: Rows, options: EMOptions, *, singular: bool) -> np.ndarray:
+    """(K) bool: those of `thin_components` that are thin along a direction in which the rows as a whole vary."""
+    thin = _thin(params, rows, options, singular=singular)
+    if not thin.found.any():
+        return thin.found
+    covariances, of_all = full_covariances(thin.shown), rows.covariance
+    bad = np.zeros_like(thin.found)
+    for k in np.flatnonzero(thin.found):
+        unit = 1.0 / np.sqrt(np.where(thin.floor[k] > 0, thin.floor[k], 1.0))
+        units = unit[:, None] * unit[None, :]
+        values, directions = np.linalg.eigh(of_all * units)
+        varying = directions[:, values > 1.0]
+        inner = varying.T @ (covariances[k] * units) @ varying
+        bad[k] = inner.size > 0 and np.linalg.eigvalsh(inner)[0] <= 1.0
+    return bad
+
+
 class _Thin(NamedTuple):
     """Which components are thin (K), the mixture in which that shows, of which kind, and below what (K, D)."""
 

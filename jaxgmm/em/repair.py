@@ -2,7 +2,8 @@
 
 Both keep the rest of a mixture as it is and run EM again. A component that lost all its rows or rests on hardly
 anything (`diagnosis`) is either taken out, or revived by splitting the widest other component in two: the data are
-worst described where one component covers most of the scatter.
+worst described where one component covers most of the scatter. Where the data as a whole do not vary, as along a
+constant column, no component can help it, and all of them are kept.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from jaxgmm._options import EMOptions
 from jaxgmm._pytree import replace, stack, take
 from jaxgmm._status import Status
 from jaxgmm.data.rows import Rows
-from jaxgmm.em.diagnosis import full_covariances, thin_components
+from jaxgmm.em.diagnosis import full_covariances, thin_where_rows_vary
 from jaxgmm.em.lanes import LanesResult
 from jaxgmm.params import GMMParams
 
@@ -105,7 +106,7 @@ def wanting(lanes: Ended, i: int, rows: Rows, options: EMOptions, n_components: 
     bad = empty if how == "revive" else np.zeros_like(empty)
     singular = lanes.status[i] == Status.SINGULAR
     if params.family.per_component and (singular or (np.asarray(lanes.floored[i]) >= 0).any()):
-        bad = bad | thin_components(params, rows, options, singular=singular)
+        bad = bad | thin_where_rows_vary(params, rows, options, singular=singular)
     return bad
 
 

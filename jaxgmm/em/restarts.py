@@ -70,7 +70,7 @@ def row_prior(prior: Prior | str | None, rows: Rows, n_components: int, covarian
     if isinstance(prior, Prior):
         own = rescale_prior(prior, rows.offset, rows.scale)
     else:
-        own = default_prior(np.zeros(rows.n_features), rows.covariance(), n_components, covariance_type)
+        own = default_prior(np.zeros(rows.n_features), rows.covariance, n_components, covariance_type)
     return as_dtype(own, rows.dtype)
 
 

@@ -31,7 +31,7 @@ from jaxgmm.scale.processes import ALONE, Group, gather
 from jaxgmm.stats import SuffStats
 
 EVERY = 300.0
-_SCHEMA = 1
+_SCHEMA = 2
 _NAME = re.compile(r"checkpoint-(\d{8})\.npz")
 _KEPT = 2
 _SCALARS = ("kernel", "width", "limit", "left", "wasted")
@@ -80,6 +80,9 @@ class Checkpoints:
     ) -> None:
         self.folder, self.every, self.facts = Path(folder), every, json.loads(json.dumps(facts))
         self._batches, self._leads = json.loads(json.dumps(batches)), members.leads
+        if not os.fspath(folder):
+            # As a path it would be the current directory.
+            raise UsageError("E108", f"checkpoint must name a directory, got {folder!r}", "give its path")
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -229,6 +232,7 @@ class Checkpoints:
             if self._partial is not None:
                 header["position"] = self._partial[0]
                 arrays |= _flatten(self._partial[1], "sum")
+        header["digest"] = _digest(header, arrays)
         path = self.folder / f"checkpoint-{self._number + 1:08d}.npz"
         try:
             with replacing(path) as handle:
@@ -259,7 +263,22 @@ def _read(content: bytes) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     header = json.loads(arrays.pop("header").tobytes())
     if header["schema"] != _SCHEMA:
         raise DataError("E434", "the checkpoint is of another version of jaxgmm", "begin again with this one")
+    if header.pop("digest") != _digest(header, arrays):
+        raise DataError("E434", "the checkpoint is not as it was written", "remove it")
     return header, arrays
+
+
+def _digest(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> str:
+    """Of all that a checkpoint holds: the checks of an archive see what is altered in a part, but not one that is gone.
+
+    header: without the digest.
+    """
+    found = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        found.update(f"{name} {array.dtype} {np.shape(arrays[name])} ".encode())
+        found.update(array.tobytes())
+    return found.hexdigest()
 
 
 def _flatten(tree: Any, prefix: str) -> dict[str, np.ndarray]:

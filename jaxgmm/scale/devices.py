@@ -85,6 +85,8 @@ def collect_placed(factors: Factors, x: Array, weight: Array, kernel: str) -> Su
     assert isinstance(x.sharding, NamedSharding)
     mesh = x.sharding.mesh
     n_lanes = len(factors.means)
+    # From the host to all devices: from one of them, every array would be cut and copied by a program of its own.
+    factors = jax.tree.map(np.asarray, factors)
     # Every column of the grid has as many lanes; the first one fills up.
     missing = -n_lanes % mesh.shape[_LANES]
     full = take(factors, np.concatenate([np.arange(n_lanes), np.zeros(missing, int)])) if missing else factors

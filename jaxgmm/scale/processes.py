@@ -22,6 +22,8 @@ from jaxgmm._status import FitError, Status, UsageError
 LOST = 75
 # Seconds in which all processes must have come, and after which one that gives no sign of life counts as dead.
 ARRIVAL, SILENCE = 120, 20
+# Messages are filled up to multiples of so many bytes: each length takes a program, and most messages are short.
+PAGE = 1 << 12
 
 
 class PeerLost(FitError):
@@ -139,12 +141,14 @@ def _all_bytes(mine: np.ndarray) -> list[np.ndarray]:
     """A row of bytes of every process, all equally long: bytes, since JAX would round what is wider than its switch."""
     from jax.experimental import multihost_utils
 
+    padded = np.zeros(-(-len(mine) // PAGE) * PAGE, np.uint8)
+    padded[: len(mine)] = mine
     try:
         with nothing_on_stdout():
-            rows = np.asarray(multihost_utils.process_allgather(mine))
+            rows = np.asarray(multihost_utils.process_allgather(padded))
     except (RuntimeError, ValueError, jax.errors.JaxRuntimeError):
         raise PeerLost from None
-    return [np.ascontiguousarray(row) for row in rows]
+    return [np.ascontiguousarray(row[: len(mine)]) for row in rows]
 
 
 @contextlib.contextmanager

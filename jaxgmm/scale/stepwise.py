@@ -178,7 +178,7 @@ class Stepper:
         padded = pad_vector(weight.astype(dtype), dtype, n_rows=size)
         t = int(self.state.n_steps) + 1
         rows = jax.device_put(z), jax.device_put(padded)
-        new, score = advance(self.state, *rows, float(self.schedule(t)), self.reg_covar, len(z))
+        new, score = advance(self.state, *rows, _size_of_step(self.schedule, t), self.reg_covar, len(z))
         # The next batch would meet a covariance that has become singular; after the last one nobody would.
         norms = np.asarray(_factors(new.params).log_norm)[0]
         if not np.isfinite(score) or not np.isfinite(norms[np.asarray(new.params.weights) > 0]).all():
@@ -242,13 +242,27 @@ def fit_stepwise(
 def _schedule(step_size: Any) -> StepSize:
     if step_size is None:
         return PowerSchedule()
-    if isinstance(step_size, (int, float)) and 0 < step_size <= 1:
+    number = isinstance(step_size, (int, float, np.number)) and not isinstance(step_size, bool)
+    if number and 0 < step_size <= 1:
         return lambda t: step_size
     if not callable(step_size):
         raise UsageError(
             "E108", f"step_size must be a schedule or a number in (0, 1], got {step_size!r}", "for example 0.05"
         )
     return step_size
+
+
+def _size_of_step(schedule: StepSize, t: int) -> float:
+    """What the schedule says of step t, refused where it is no share."""
+    given = schedule(t)
+    try:
+        size = float(given)
+    except (TypeError, ValueError):
+        size = np.nan
+    if not 0 <= size < np.inf:
+        found = f"step_size of step {t} must be a number of at least 0, got {given!r}"
+        raise UsageError("E108", found, "correct the schedule, for example lambda t: (t + 2) ** -0.6")
+    return size
 
 
 def _of_iterator(
@@ -262,18 +276,18 @@ def _of_iterator(
     options: tuple[float, str],
 ) -> StepwiseResult:
     """Rows that come only once, as arrays: the first of them is where units and starts are taken from."""
-    first = next(arrays, None)
-    if first is None:
+    arriving = _with_rows(arrays)
+    _, head = next(arriving, (0, None))
+    if head is None:
         raise DataError("E208", "x gives no rows", "give at least one array")
-    head = _checked(first, 0)
     with precision_context(head.dtype):
         rows = prepare_rows(head, check_weights(None, len(head), head.dtype))
         start, inside = first_mixture(rows, n_components, covariance_type, key, n_restarts, init, options)
 
         def rest() -> Iterator[Batch]:
             yield Batch(head, None)
-            for i, array in enumerate(arrays, 1):
-                part = _checked(array, i).astype(head.dtype, copy=False)
+            for i, array in arriving:
+                part = array.astype(head.dtype, copy=False)
                 if part.shape[1] != head.shape[1]:
                     found = f"array {i} of x has {part.shape[1]} columns, the first one {head.shape[1]}"
                     raise DataError("E251", found, "give all arrays the same columns")
@@ -282,12 +296,15 @@ def _of_iterator(
         return _run(rest(), Stepper.of(rows, start, inside, schedule), None)
 
 
-def _checked(array: Any, i: int) -> np.ndarray:
-    rows = as_float_array(array, f"array {i} of x")
-    if rows.ndim != 2 or not len(rows):
-        raise DataError("E207", f"array {i} of x must be 2-D with rows, got shape {rows.shape}", "one row per sample")
-    check_finite(rows, f"array {i} of x")
-    return rows
+def _with_rows(arrays: Iterable[Any]) -> Iterator[tuple[int, np.ndarray]]:
+    """The arrays that are not empty, checked, each with its number."""
+    for i, array in enumerate(arrays):
+        rows = as_float_array(array, f"array {i} of x")
+        if rows.ndim != 2:
+            raise DataError("E207", f"array {i} of x must be 2-D, got shape {rows.shape}", "one row per sample")
+        check_finite(rows, f"array {i} of x")
+        if len(rows):
+            yield i, rows
 
 
 def first_mixture(

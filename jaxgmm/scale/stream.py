@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import jax
 import numpy as np
@@ -20,7 +21,7 @@ from jaxgmm._status import DataError, UsageError
 from jaxgmm.covariance import get_family
 from jaxgmm.data.batches import Batch, Indexed, Part, Source, batches, weights_of
 from jaxgmm.data.rows import Rows, pad_rows, pad_vector, power_of_two, prepare_rows
-from jaxgmm.data.survey import survey
+from jaxgmm.data.survey import Survey, survey
 from jaxgmm.em.lanes import Course, LanesResult, run_lanes
 from jaxgmm.params import Factors, GMMParams
 from jaxgmm.scale.checkpoint import Checkpoints
@@ -31,6 +32,13 @@ from jaxgmm.stats import SuffStats
 # Bytes of a batch where no number of rows is asked for: much longer than what a batch costs beside its rows, and more
 # than the 32 MiB below which the C library keeps freed memory for itself.
 BATCH_BYTES = 48 << 20
+# So many times the rounding of a pass is looked into. Passes lose a few digits only; a look costs a pass.
+_SUSPICIOUS = 1e4
+
+
+def usual_rows(source: Source) -> int:
+    """Rows of a batch where no number is asked for."""
+    return max(1, BATCH_BYTES // (source.n_features * source.dtype.itemsize))
 
 
 # What is added up of statistics: all but the pivots.
@@ -41,10 +49,11 @@ _SUMS = ("resp_sum", "x_sum", "xx_sum", "log_likelihood", "classification_log_li
 class Stream:
     """Rows of a source centred and scaled as `data.rows.Rows` are, made anew in every pass (`em.lanes.Passes`).
 
-    batch_size: rows at a time. n_samples, weight_sum: what every pass must find again. digest: of the first pass.
-    grid: of devices that share every batch. members: the processes that have a part of the rows each, `source` being
-    that of this process; all numbers are of the rows of all. checkpoints: where the state is kept, or None. held: the
-    batches, if they stay on the devices.
+    batch_size: rows at a time. n_samples, weight_sum: what every pass must find again. spread: (D) standard deviations
+    of z. digest: of the first pass; look: goes through the rows once more as that one did. grid: of devices that share
+    every batch. members: the processes that have a part of the rows each, `source` being that of this process; all
+    numbers are of the rows of all. checkpoints: where the state is kept, or None. held: the batches, if they stay on
+    the devices.
     """
 
     source: Source
@@ -53,7 +62,9 @@ class Stream:
     scale: float
     n_samples: int
     weight_sum: float
+    spread: np.ndarray
     digest: str
+    look: Callable[[], Survey]
     grid: Grid
     members: Group
     checkpoints: Checkpoints | None = None
@@ -169,12 +180,36 @@ class Stream:
         """Refuse rows that are not those of the first pass."""
         found = float(np.asarray(total.weight_sum).ravel()[0])
         if not math.isclose(found, self.weight_sum, rel_tol=1e3 * eps(self.source.dtype)):
-            raise DataError(
-                "E252",
-                f"{self.source.name} has changed: the weights of its rows were {self.weight_sum:.9g} in all at first "
-                f"and are {found:.9g} now",
-                "leave the data as they are while they are in use, and fit again",
-            )
+            first = f"the weights of its rows were {self.weight_sum:.9g} in all at first"
+            raise self._changed(f"{first} and are {found:.9g} now")
+        if self.held is not None or self._is_centred(total):
+            return
+        # It may be the mixtures, which have failed: the rows themselves tell.
+        try:
+            again = self.look().digest
+        except DataError as error:
+            raise error if error.code == "E252" else self._changed(error.found) from None
+        if again != self.digest:
+            raise self._changed("its rows are not those of the first pass")
+
+    def _is_centred(self, total: SuffStats) -> bool:
+        """Whether Σ_n v_n z_n is 0, as in the first pass, up to rounding.
+
+        It is Σ_k (x_sum_k + resp_sum_k c_k) of every lane. All go over the same rows, so one that is sound is enough.
+        """
+        with np.errstate(over="ignore", invalid="ignore"):
+            mass = total.resp_sum[..., None]
+            moved = np.where(mass == 0, 0.0, mass * total.pivot)
+            # What the sums are made of, and how far the mean itself may be off.
+            terms = np.sum(np.abs(total.x_sum) + np.abs(moved), axis=1) + self.weight_sum * self.spread
+            mean = self.weight_sum * (1.0 + np.abs(self.offset) / self.scale)
+            allowed = _SUSPICIOUS * (eps(self.source.dtype) * terms + eps(np.dtype(np.float64)) * mean)
+            centred = np.abs(np.sum(total.x_sum + moved, axis=1)) <= allowed
+        return bool(np.any(np.all(centred, axis=1)))
+
+    def _changed(self, how: str) -> DataError:
+        cure = "leave the data as they are while they are in use, and fit again"
+        return DataError("E252", f"{self.source.name} has changed: {how}", cure)
 
     def run(
         self, rows: Rows, starts: GMMParams, options: EMOptions, *, kernel: str = "auto", accelerate: str | None = None
@@ -203,8 +238,9 @@ def open_stream(
             )
         first, end = members.share(source.n_samples)
         source = Part(source, first, end)
-    usual = max(1, BATCH_BYTES // (source.n_features * source.dtype.itemsize)) * grid.n_shares
-    found = survey(source, seed, first, gather if members.count > 1 else None)
+    usual = usual_rows(source) * grid.n_shares
+    look = partial(survey, source, seed, first, gather if members.count > 1 else None)
+    found = look()
     n_mine = max(1, found.n_samples if source.n_samples is None else source.n_samples)
     size = n_mine if hold else batch_size or usual
     dtype = source.dtype
@@ -212,7 +248,8 @@ def open_stream(
     scale = float(power_of_two(reach, dtype))
     # Batches of equal length: none is nearly empty.
     equal = -(-n_mine // -(-n_mine // size))
-    covariance = found.covariance / scale**2
+    # Twice, since the square of the largest scales is out of range.
+    covariance = found.covariance / scale / scale
     sample = pad_rows(found.sample, dtype, found.mean, scale)
     sample[np.flatnonzero(found.sample_weight == 0)] = 0.0
     rows = Rows(
@@ -235,7 +272,9 @@ def open_stream(
         scale=scale,
         n_samples=found.n_samples,
         weight_sum=found.weight_sum,
+        spread=np.sqrt(rows.variances),
         digest=found.digest,
+        look=look,
         grid=grid,
         members=members,
     )

@@ -90,8 +90,8 @@ MUTANTS = (
     Mutant(
         "icl is bic",
         "stats.py",
-        "jnp.dot(peak + common, w",
-        "jnp.dot(log_sum + common, w",
+        "jnp.dot(found.peak + common, w",
+        "jnp.dot(found.log_sum + common, w",
         (f"{ORACLE}::test_fit_follows_the_path_of_exact_em",),
     ),
     Mutant(
@@ -126,8 +126,8 @@ MUTANTS = (
     Mutant(
         "row weights ignored in all moments",
         "stats.py",
-        "resp = terms * (w / total)[None, :]",
-        "resp = terms * (jnp.sign(w) / total)[None, :]",
+        "resp = found.terms * (w / found.total)[None, :]",
+        "resp = found.terms * (jnp.sign(w) / found.total)[None, :]",
         (f"{ORACLE}::test_e_step_and_m_step",),
     ),
     Mutant(
@@ -476,7 +476,28 @@ MUTANTS = (
         "io.py",
         'as_written = header["digest"] == _digest(header, arrays)',
         "as_written = True",
-        ("tests/test_io.py::test_a_changed_byte_is_noticed_or_harmless", "tests/test_io.py"),
+        ("tests/test_io.py::test_other_numbers_are_noticed_in_files_of_older_schemas",),
+    ),
+    Mutant(
+        "bytes of a file without a digest",
+        "io.py",
+        'as_written &= header["schema"] < _SEALED or _is_sealed(path)',
+        "as_written &= True",
+        ("tests/test_damaged_files.py::test_two_thousand_flipped_bytes_are_seen",),
+    ),
+    Mutant(
+        "logarithms of responsibilities lost beside the density",
+        "density.py",
+        "((joint - found.anchor[None, :]) - found.log_total[None, :]).T",
+        "(joint - found.log_sum[None, :]).T",
+        ("tests/test_predict.py::test_log_responsibilities_of_far_rows_keep_their_digits",),
+    ),
+    Mutant(
+        "what the data lack blamed on components",
+        "em/diagnosis.py",
+        "varying = directions[:, values > 1.0]",
+        "varying = directions",
+        ("tests/test_diagnosis.py::test_what_the_data_themselves_lack_is_no_fault_of_a_component",),
     ),
     Mutant(
         "labels matched as badly as possible",
