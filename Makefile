@@ -1,3 +1,6 @@
+# Each file of tests goes to one of as many processes as there are cores: what a file compiles, it compiles once.
+TEST := pytest --numprocesses auto --dist loadfile
+
 # Every target creates .venv when it is missing; PYTHON chooses the interpreter.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
@@ -17,10 +20,10 @@ demo: .venv/installed
 	$(BIN)/jaxgmm demo --force
 
 test: .venv/installed-test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m $(TEST)
 
 coverage: .venv/installed-test
-	$(BIN)/python -m pytest --cov --cov-report=term-missing:skip-covered --cov-fail-under=95
+	$(BIN)/python -m $(TEST) --cov --cov-report=term-missing:skip-covered --cov-fail-under=95
 
 lint: .venv/installed-test
 	$(BIN)/ruff check .
