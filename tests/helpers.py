@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import re
-import time
 import warnings
 from dataclasses import dataclass
 from functools import cache
@@ -195,15 +194,3 @@ def rewrite(path, header=None, drop=(), **arrays):
         found["header"] = np.frombuffer(json.dumps(text).encode(), np.uint8)
     np.savez(path, **{**found, **arrays})
     return path
-
-
-# Seconds of the loop below on a core that has nothing else to do.
-_USUAL = 0.1
-
-
-def slowness() -> float:
-    """How many times slower than usual this machine is just now, at least 1: others may use its cores, too."""
-    begun, total = time.perf_counter(), 0
-    for i in range(2_000_000):
-        total += i
-    return max(1.0, (time.perf_counter() - begun) / _USUAL)

@@ -23,8 +23,6 @@ from tests.children import surroundings
 # Seconds after which a run counts as hung.
 WATCHDOG = 120
 WORDS = ["-n", "3", "--seed", "0", "--n-restarts", "2", "--max-iter", "20", "--batch-size", "30"]
-# Every process compiles for itself, and k-means takes longest; the run that loses a process begins with it.
-WORDS += ["--init", "random_from_data"]
 
 
 def run(*words, timeout=WATCHDOG):
@@ -157,19 +155,21 @@ def test_a_signal_to_a_launch_ends_all_with_the_best_state(small, tmp_path):
 @pytest.mark.distributed
 def test_two_and_four_processes_agree_with_one(small, tmp_path):
     np.save(tmp_path / "x.npy", small.x)
+    # Every process compiles for itself, and k-means most of all.
+    inits = {2: "kmeans", 4: "random_from_data"}
 
-    def fitted(n):
-        words = ["fit", tmp_path / "x.npy", *WORDS, "-o", tmp_path / f"{n}.npz", "--json"]
+    def fitted(run_of):
+        n, init = run_of
+        words = ["fit", tmp_path / "x.npy", *WORDS, "--init", init, "-o", tmp_path / f"{init}-{n}.npz", "--json"]
         return run(*(["launch", "-n", n, "--", *words] if n > 1 else words))
 
-    counts = (1, 2, 4)
     with ThreadPoolExecutor() as pool:
-        ended = list(pool.map(fitted, counts))
+        ended = list(pool.map(fitted, [*inits.items(), *((1, init) for init in inits.values())]))
     for done in ended:
         assert done.returncode == 0, done.stderr
         assert json.loads(done.stdout)["n_samples"] == len(small.x)
-    one, *others = (jaxgmm.load(tmp_path / f"{n}.npz") for n in counts)
-    for found in others:
+    for n, init in inits.items():
+        one, found = (jaxgmm.load(tmp_path / f"{init}-{i}.npz") for i in (1, n))
         for name in ("weights", "means", "covariances"):
             theirs, ours = getattr(found.params, name), getattr(one.params, name)
             np.testing.assert_allclose(theirs, ours, rtol=1e-9, atol=1e-12)
